@@ -1,0 +1,177 @@
+"""Every table of a dataset: its columns, types, units and meaning, declared once.
+
+A table is written with its schema as it stands here, whatever the batch holds, so an all-null batch cannot
+drift. The description of a column lies in its Arrow field metadata: `pyarrow.parquet.read_schema(FILE)`
+shows it, and so does DuckDB's `parquet_schema`. Changes are additive; `SCHEMA_VERSION` counts them.
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+SCHEMA_VERSION = 1
+
+
+def _column(name: str, kind: pa.DataType, description: str, *, nullable: bool = True) -> pa.Field:
+    return pa.field(name, kind, nullable=nullable, metadata={"description": description})
+
+
+def _schema(name: str, *columns: pa.Field) -> pa.Schema:
+    return pa.schema(
+        list(columns), metadata={"reelmill.table": name, "reelmill.schema_version": str(SCHEMA_VERSION)}
+    )
+
+
+def describe(schema: pa.Schema) -> dict[str, str]:
+    """Column name -> description, read from the field metadata."""
+    return {field.name: (field.metadata or {}).get(b"description", b"").decode() for field in schema}
+
+
+SOURCES = _schema(
+    "sources",
+    _column("source_id", pa.string(), "hex of the content hash (BLAKE2b, 128 bits); null if unreadable"),
+    _column("uri", pa.string(), "where the file was read", nullable=False),
+    _column("size_bytes", pa.int64(), "size of the file in bytes"),
+    _column("container", pa.string(), "container format as FFmpeg names it"),
+    _column("codec", pa.string(), "codec of the video stream as FFmpeg names it"),
+    _column("width", pa.int32(), "picture width in pixels as displayed (rotation and sample aspect applied)"),
+    _column("height", pa.int32(), "picture height in pixels as displayed"),
+    _column("fps", pa.float64(), "average frame rate in frames per second"),
+    _column("is_vfr", pa.bool_(), "true if frame intervals differ by more than 1 ms and half the median"),
+    _column("duration_s", pa.float64(), "seconds from the first frame shown to the end of the last"),
+    _column("n_frames", pa.int64(), "frames really decoded"),
+    _column("rotation_deg", pa.int32(), "clockwise rotation to display, in degrees: 0, 90, 180 or 270"),
+    _column("has_audio", pa.bool_(), "true if the container holds an audio stream"),
+    _column("caption", pa.string(), "caption from a sidecar file, if there is one"),
+    _column("duplicate_of", pa.string(), "uri of an earlier input file with the same content; its clips stand"),
+    _column("status", pa.string(), "ok, partial (decoding broke off: the part before it stands) or failed"),
+    _column("error", pa.string(), "full error text when status is not ok"),
+    _column("config_hash", pa.string(), "hash of the analysis configuration that made this row"),
+)
+
+CROP = pa.struct([("x", pa.int32()), ("y", pa.int32()), ("w", pa.int32()), ("h", pa.int32())])
+
+CLIPS = _schema(
+    "clips",
+    _column("clip_id", pa.string(), "hex; a pure function of source_id and span", nullable=False),
+    _column("source_id", pa.string(), "the source that the clip is cut from", nullable=False),
+    _column("index", pa.int32(), "place of the shot in its source, from 0"),
+    _column("start_s", pa.float64(), "PTS of the first frame, in seconds from the first frame of the source"),
+    _column("end_s", pa.float64(), "end (exclusive) in seconds: PTS of the frame after the last"),
+    _column("n_frames", pa.int32(), "frames between start_s and end_s"),
+    _column("fps", pa.float64(), "n_frames divided by end_s - start_s"),
+    _column("width", pa.int32(), "picture width in pixels as displayed"),
+    _column("height", pa.int32(), "picture height in pixels as displayed"),
+    _column("crop", CROP, "x, y, w, h in pixels of the picture inside its black borders"),
+    _column("transition_in", pa.string(), "how the shot begins: cut, dissolve, fade or edge (of the source)"),
+    _column("transition_out", pa.string(), "how the shot ends: cut, dissolve, fade or edge (of the source)"),
+    _column("motion", pa.float32(), "median over time of the mean optical flow, % of the diagonal per second"),
+    _column("camera", pa.string(), "static, pan, tilt, zoom_in, zoom_out, roll, shake or mixed"),
+    _column("luma", pa.float32(), "mean luma inside crop, 0 (black) to 255"),
+    _column("black_ratio", pa.float32(), "share of frames with mean luma below 16, 0 to 1"),
+    _column("static_ratio", pa.float32(), "share of frame pairs that do not differ visibly, 0 to 1"),
+    _column("sharpness", pa.float32(), "median Laplacian variance of the luma at 144 lines"),
+    _column("text_area", pa.float32(), "share of the picture covered by text boxes, 0 to 1"),
+    _column("overlay_area", pa.float32(), "share of the picture covered by static overlays, 0 to 1"),
+    _column("aesthetic", pa.float32(), "LAION aesthetic head on CLIP ViT-L/14, about 1 to 10"),
+    _column("clip_text_sim", pa.float32(), "cosine of CLIP clip embedding and the source's caption, -1 to 1"),
+    _column("nsfw", pa.float32(), "probability of unsafe content, 0 to 1"),
+    _column("embedding", pa.list_(pa.float32()), "mean CLIP image embedding over keyframes, unit length"),
+    _column("embedding_model", pa.string(), "the CLIP model that made embedding and clip_text_sim"),
+    _column("phash", pa.string(), "perceptual hashes (64-bit DCT, hex) of three keyframes, joined by -"),
+    _column("score_errors", pa.map_(pa.string(), pa.string()), "score name -> why it is null"),
+    _column("config_hash", pa.string(), "hash of the analysis configuration that made this row"),
+)
+
+DECISIONS = _schema(
+    "decisions",
+    _column("clip_id", pa.string(), "the clip decided on", nullable=False),
+    _column("keep", pa.bool_(), "true if no filter failed", nullable=False),
+    _column("reason", pa.string(), "the first failing filter with its figure; null if kept"),
+    _column("reasons", pa.list_(pa.string()), "every failing filter with its figure"),
+    _column("duplicate_of", pa.string(), "clip_id of the better copy that is kept instead"),
+    _column("cluster", pa.int32(), "semantic cluster, null until clustering has run"),
+    _column("weight", pa.float32(), "sampling weight, 1 unless balancing is on"),
+    _column("config_hash", pa.string(), "hash of the decision configuration that made this row"),
+)
+
+CAPTIONS = _schema(
+    "captions",
+    _column("caption_id", pa.string(), "hash of everything that produced the caption", nullable=False),
+    _column("clip_id", pa.string(), "the clip described", nullable=False),
+    _column("window", pa.int32(), "number of the window within the clip, from 0"),
+    _column("start_s", pa.float64(), "start of the window in seconds of the source"),
+    _column("end_s", pa.float64(), "end of the window in seconds of the source"),
+    _column("frame_times_s", pa.list_(pa.float64()), "PTS in seconds of the frames really sent"),
+    _column("kind", pa.string(), "original, short, dense, structured, rewrite or merged"),
+    _column("lang", pa.string(), "ISO 639-1 code of the language asked for"),
+    _column("text", pa.string(), "the cleaned caption; null unless status is ok or truncated"),
+    _column("text_raw", pa.string(), "what the captioner returned, never overwritten"),
+    _column("structured", pa.string(), "structured caption as JSON text"),
+    _column("parent_id", pa.string(), "caption_id that this one was rewritten or merged from"),
+    _column("status", pa.string(), "ok, truncated, refused, repetitive, wrong_lang, bad_json or error"),
+    _column("error", pa.string(), "full error text when status is error"),
+    _column("flags", pa.list_(pa.string()), "remarks, such as world_captioner: knows only the demo's world"),
+    _column("captioner", pa.string(), "the backend: coca, openai, transformers, vllm or sidecar"),
+    _column("model", pa.string(), "the model's name or content hash"),
+    _column("revision", pa.string(), "revision of the model, if it has one"),
+    _column("prompt_id", pa.string(), "name and version of the prompt file"),
+    _column("prompt_hash", pa.string(), "hash of the prompt as rendered"),
+    _column("sampling", pa.string(), "sampling settings as JSON text"),
+    _column("seed", pa.int64(), "seed of the generation"),
+    _column("cleaner_version", pa.string(), "version of the cleaning rules behind text"),
+    _column("n_frames", pa.int32(), "frames sent"),
+    _column("tokens_in", pa.int32(), "prompt tokens, if the backend tells"),
+    _column("tokens_out", pa.int32(), "generated tokens, if the backend tells"),
+    _column("latency_ms", pa.float32(), "time from request to answer in milliseconds"),
+    _column("retries", pa.int32(), "tries after the first"),
+    _column("cost_usd", pa.float64(), "cost in US dollars, if prices are configured"),
+    _column("clip_score", pa.float32(), "cosine of CLIP image and caption embeddings, -1 to 1"),
+    _column("clip_margin", pa.float32(), "clip_score less the best against other clips' captions"),
+    _column("chosen", pa.bool_(), "true for the caption to train on, of its clip and kind"),
+    _column("run_id", pa.string(), "the run that generated the row"),
+    _column("created_at", pa.timestamp("us", tz="UTC"), "when the row was generated"),
+)
+
+SHARDS = _schema(
+    "shards",
+    _column("clip_id", pa.string(), "the clip, and the key of its members in the tar", nullable=False),
+    _column("shard", pa.string(), "path of the tar relative to shards/"),
+    _column("bucket", pa.string(), "aspect, height and length class"),
+    _column("mp4_offset", pa.int64(), "first byte of KEY.mp4 in the tar"),
+    _column("mp4_size", pa.int64(), "bytes of KEY.mp4"),
+    _column("json_offset", pa.int64(), "first byte of KEY.json in the tar"),
+    _column("json_size", pa.int64(), "bytes of KEY.json"),
+    _column("width", pa.int32(), "picture width in pixels as encoded"),
+    _column("height", pa.int32(), "picture height in pixels as encoded"),
+    _column("fps", pa.float64(), "average frames per second as encoded"),
+    _column("n_frames", pa.int32(), "frames encoded"),
+    _column("duration_s", pa.float64(), "seconds encoded"),
+    _column("error", pa.string(), "why the clip could not be cut; shard is then null"),
+)
+
+LATENTS = _schema(
+    "latents",
+    _column("clip_id", pa.string(), "the clip, and the key of its members in the tar", nullable=False),
+    _column("shard", pa.string(), "path of the tar relative to the latents folder"),
+    _column("latent_offset", pa.int64(), "first byte of KEY.latent in the tar"),
+    _column("latent_size", pa.int64(), "bytes of KEY.latent"),
+    _column("text_offset", pa.int64(), "first byte of KEY.text in the tar"),
+    _column("text_size", pa.int64(), "bytes of KEY.text"),
+    _column("t", pa.int32(), "latent frames"),
+    _column("h", pa.int32(), "latent height"),
+    _column("w", pa.int32(), "latent width"),
+    _column("n_tokens", pa.int32(), "tokens after patching by 1x2x2"),
+    _column("fps", pa.float64(), "frames per second of the encoded video"),
+    _column("caption_kinds", pa.list_(pa.string()), "kinds of caption whose embeddings KEY.text holds"),
+    _column("error", pa.string(), "why the clip could not be encoded; shard is then null"),
+)
+
+TABLES: dict[str, pa.Schema] = {
+    "sources": SOURCES,
+    "clips": CLIPS,
+    "decisions": DECISIONS,
+    "captions": CAPTIONS,
+    "shards": SHARDS,
+    "latents": LATENTS,
+}
