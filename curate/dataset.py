@@ -46,8 +46,8 @@ class Dataset:
             self.fs, self.root = fsspec.core.url_to_fs(os.fspath(uri))
         except (ImportError, ValueError) as error:
             raise BadInput(
-                f"cannot open dataset {os.fspath(uri)!r}: {error}. Use a local path, or install the driver of "
-                "its scheme (pip install 'reelmill[s3]' for s3://)."
+                f"cannot open dataset {os.fspath(uri)!r}: {error}. Use a local path, or install the driver "
+                "of its scheme (pip install 'reelmill[s3]' for s3://)."
             ) from error
         self.uri = os.fspath(uri)
         self.is_local = "file" in (
@@ -61,7 +61,7 @@ class Dataset:
     def exists(self, *parts: str) -> bool:
         return bool(self.fs.exists(self.path(*parts)))
 
-    def list(self, folder: str, suffix: str = "") -> list[str]:
+    def files(self, folder: str, suffix: str = "") -> list[str]:
         """Sorted names (relative to `folder`, which may be nested) of the files below it."""
         base = self.path(folder).rstrip("/") + "/"
         self.fs.invalidate_cache()
@@ -125,7 +125,7 @@ class Dataset:
     def _parts(self, table: str) -> list[str]:
         if table in _FOLDERS:
             return [self.path(_FOLDERS[table])] if self.exists(_FOLDERS[table]) else []
-        return [self.path(table, name) for name in self.list(table, ".parquet")]
+        return [self.path(table, name) for name in self.files(table, ".parquet")]
 
     def read(self, table: str, columns: list[str] | None = None) -> pa.Table:
         """A whole table, with today's schema. Raises BadInput when it does not exist yet."""
@@ -144,7 +144,7 @@ class Dataset:
         return pa.concat_tables(tables)
 
     def write(self, table: str, rows: pa.Table | Iterable[pa.Table]) -> int:
-        """Replace a table by `rows` (already in key order; streamed, so memory stays bounded). Rows written."""
+        """Replace a table by `rows` (in key order; streamed, so memory stays bounded). Returns the rows."""
         chunks = [rows] if isinstance(rows, pa.Table) else rows
         target = _FOLDERS.get(table, f"{table}/part-00000.parquet")
         old = [part for part in self._parts(table) if part != self.path(target)]
