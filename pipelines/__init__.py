@@ -1,0 +1,1 @@
+"""The commands: thin and readable, one file per front door. Run them as `reelmill NAME`."""
