@@ -7,7 +7,6 @@ python -m pipelines.curate is the same as `reelmill curate`
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import sys
 
@@ -60,9 +59,10 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     name = args[0].replace("_", "-")
     if name not in COMMANDS:
-        near = max(COMMANDS, key=lambda right: difflib.SequenceMatcher(None, name, right).ratio())
+        from pipelines.spelling import nearest
+
         print(
-            f"reelmill: error: there is no command {args[0]!r}; the nearest is {near!r}. "
+            f"reelmill: error: there is no command {args[0]!r}; the nearest is {nearest(name, COMMANDS)!r}. "
             "`reelmill --help` lists them all.",
             file=sys.stderr,
         )

@@ -11,25 +11,21 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import difflib
 import re
 import sys
 import textwrap
-import types
 import typing
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import docstring_parser
 import jsonargparse
-import yaml
 
 from curate.errors import BadInput
+from pipelines.spelling import alternatives, check_args, fields, keys, nearest
 
 Config = TypeVar("Config")
 BAD_INPUT, INTERRUPTED = 2, 130
-_OWN_FLAGS = ("config", "print_config", "help")
 
 
 class _Format(argparse.RawDescriptionHelpFormatter, jsonargparse.DefaultHelpFormatter):
@@ -83,7 +79,7 @@ def parse(
     config_class: type[Config], argv: list[str] | None = None, *, name: str, positional: str | None = None
 ) -> Config:
     """The configuration that a command line asks for. Raises BadInput, or SystemExit after --help."""
-    args = _spelled(config_class, list(sys.argv[1:] if argv is None else argv))
+    args = check_args(config_class, list(sys.argv[1:] if argv is None else argv))
     parser = build_parser(config_class, name=name, positional=positional)
     try:
         found = parser.parse_args(args)
@@ -92,7 +88,7 @@ def parse(
         raise BadInput(_explain(config_class, name, str(error))) from error
     except ValueError as error:  # a dataclass that refuses its values
         raise BadInput(str(error)) from error
-    return config_class(**{field.name: built[field.name] for field in _fields(config_class)})
+    return config_class(**{field.name: built[field.name] for field in fields(config_class)})
 
 
 def build_parser(
@@ -103,7 +99,7 @@ def build_parser(
     told = [text for text in (doc.short_description, doc.long_description) if text]
     required = [
         field.name
-        for field in _fields(config_class)
+        for field in fields(config_class)
         if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
     ]
     flags = " ".join(f"--{key} {key.upper()}" for key in required if key != positional)
@@ -137,96 +133,6 @@ def build_parser(
     return parser
 
 
-def keys(config_class: type, prefix: str = "") -> dict[str, Any]:
-    """Every right key, dotted, with its type: `{"split": Split, "split.threshold": float, ...}`."""
-    found: dict[str, Any] = {}
-    hints = typing.get_type_hints(config_class)
-    for field in _fields(config_class):
-        key = prefix + field.name
-        found[key] = hints[field.name]
-        for part in _parts(hints[field.name]):
-            if dataclasses.is_dataclass(part) and isinstance(part, type):
-                found |= keys(part, f"{key}.")
-    return found
-
-
-def nearest(wrong: str, right: list[str]) -> str:
-    """The spelling among `right` closest to `wrong`; for dotted keys the last part alone may match too."""
-
-    def likeness(candidate: str) -> float:
-        whole = difflib.SequenceMatcher(None, wrong, candidate).ratio()
-        leaf = difflib.SequenceMatcher(None, wrong.rpartition(".")[2], candidate.rpartition(".")[2]).ratio()
-        return max(whole, leaf) + whole / 100
-
-    return max(right, key=likeness)
-
-
-def _fields(config_class: Any) -> tuple[dataclasses.Field, ...]:
-    return tuple(field for field in dataclasses.fields(config_class) if field.init)
-
-
-def _parts(hint: Any) -> tuple[Any, ...]:
-    """The alternatives of a union, or the type itself."""
-    is_union = typing.get_origin(hint) in (typing.Union, types.UnionType)
-    return typing.get_args(hint) if is_union else (hint,)
-
-
-def _spelled(config_class: type, args: list[str]) -> list[str]:
-    """`args` with `--a-b` read as `--a_b`. Raises BadInput for an unknown flag, or key of a YAML file."""
-    known = keys(config_class)
-    spelled: list[str] = []
-    for place, arg in enumerate(args):
-        if arg == "--":
-            return spelled + args[place:]
-        if not arg.startswith("--"):
-            spelled.append(arg)
-            continue
-        flag, equals, value = arg[2:].partition("=")
-        key = flag.removesuffix("+")
-        if key not in known and key.replace("-", "_") in known | dict.fromkeys(_OWN_FLAGS):
-            key = key.replace("-", "_")
-        if key not in known and key not in _OWN_FLAGS and not _below_dict(key, known):
-            right = nearest(key, [*known, *_OWN_FLAGS])
-            raise BadInput(f"there is no option --{key}; the nearest is --{right}.")
-        following = value if equals else args[place + 1] if place + 1 < len(args) else ""
-        if bool in _parts(known.get(key)) and not equals and (not following or following.startswith("--")):
-            equals, value = "=", "true"
-        spelled.append(f"--{key}{'+' if flag.endswith('+') else ''}{equals}{value}")
-        if key == "config" and Path(following).is_file():
-            _check(_yaml(Path(following).read_text(encoding="utf-8")), known, "", following)
-        elif key in known and following.startswith("{"):
-            _check(_yaml(following), known, f"{key}.", f"--{key}")
-    return spelled
-
-
-def _yaml(text: str) -> Any:
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
-        return None  # jsonargparse says where it is malformed
-
-
-def _check(values: Any, known: dict[str, Any], prefix: str, where: str) -> None:
-    """Raise BadInput if a mapping read from YAML holds a key that `known` lacks."""
-    for name, value in _items(values):
-        key = f"{prefix}{name}"
-        if key not in known and not _below_dict(key, known):
-            raise BadInput(
-                f"{where} has no use for the key {key!r}; the nearest is {nearest(key, [*known])!r}."
-            )
-        _check(value, known, f"{key}.", where)
-
-
-def _items(values: Any) -> Iterator[tuple[Any, Any]]:
-    return iter(values.items()) if isinstance(values, dict) else iter(())
-
-
-def _below_dict(key: str, known: dict[str, Any]) -> bool:
-    """True for `metadata.title` where the field `metadata` is a dict and takes any key."""
-    above = [key[:place] for place, letter in enumerate(key) if letter == "."]
-    return any((typing.get_origin(p) or p) is dict for name in above for p in _parts(known.get(name)))
-
-
 def _explain(config_class: type, name: str, message: str) -> str:
     """jsonargparse's message in one line that names the flag, the value and what would be right."""
     if missing := re.match(r"the following arguments are required: (.*)", message):
@@ -239,12 +145,12 @@ def _explain(config_class: type, name: str, message: str) -> str:
     hint = keys(config_class).get(key[1]) if key else None
     if key is None or value is None or hint is None:
         return re.sub(r'^Parser key "(.+?)":', r"--\1:", message).rstrip(".") + "."
-    choices = [str(c) for part in _parts(hint) for c in typing.get_args(part) if _is_literal(part)]
+    choices = [str(c) for part in alternatives(hint) for c in typing.get_args(part) if _is_literal(part)]
     if choices:
         near = nearest(value[1], choices)
         return f"--{key[1]}={value[1]} is none of {', '.join(choices)}; the nearest is {near}."
-    wanted = " or ".join("null" if p is type(None) else _type_name(p) for p in _parts(hint))
-    listed = any(typing.get_origin(part) in (list, tuple) for part in _parts(hint))
+    wanted = " or ".join("null" if p is type(None) else _type_name(p) for p in alternatives(hint))
+    listed = any(typing.get_origin(part) in (list, tuple) for part in alternatives(hint))
     remedy = f" Write a list in brackets: --{key[1]}=[A,B]." if listed else ""
     return f"--{key[1]}={value[1]} is not {wanted}.{remedy}"
 
