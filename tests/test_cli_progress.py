@@ -41,12 +41,14 @@ def test_unknown_total_and_slow_work(monkeypatch) -> None:
 
 def test_an_interrupted_job_says_where_it_stopped() -> None:
     stream = io.StringIO()
-    with (
-        pytest.raises(KeyboardInterrupt),
-        Progress("shard", total=5, unit="clips", stream=stream) as progress,
-    ):
-        progress.advance(2)
-        raise KeyboardInterrupt
+
+    def interrupted() -> None:
+        with Progress("shard", total=5, unit="clips", stream=stream) as progress:
+            progress.advance(2)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert stream.getvalue() == "shard: 2/5 clips, stopped in 0:00\n"
 
 
