@@ -113,14 +113,14 @@ class Video:
 
     def frames_from(self, start_s: float) -> Iterator[Frame]:
         """Frames from the first one at or after `start_s` (one millisecond of tolerance), by seeking."""
-        if self.first_pts is None:
-            self.first_pts = next(self.frames()).raw.pts
-        base = self.stream.time_base
-        assert base is not None
-        if start_s <= 0:
-            self.container.seek(self.first_pts, stream=self.stream)
-        else:
-            self.container.seek(self.first_pts + int(start_s / base), stream=self.stream)
+        first = self.first_pts
+        if first is None:
+            frame = next(self.frames(), None)
+            if frame is None:
+                return
+            first = int(frame.raw.pts or 0)
+        ticks = int(max(0.0, start_s) / self.stream.time_base) if self.stream.time_base else 0
+        self.container.seek(first + ticks, stream=self.stream)
         for frame in self.frames():
             if frame.time_s >= start_s - 0.001:
                 yield frame

@@ -54,7 +54,7 @@ def motion(grays: list[np.ndarray], times_s: list[float]) -> float:
         grays = [cv2.resize(gray, (max(16, width), max(16, height))) for gray in grays]
     speeds = []
     for i in range(len(grays) - 1):
-        field = flow.calc(grays[i], grays[i + 1], None)  # (H, W, 2), pixels
+        field = flow.calc(grays[i], grays[i + 1], None)  # type: ignore[call-overload]  # (H, W, 2) px
         length = float(np.sqrt((field**2).sum(-1)).mean())
         speeds.append(length / (times_s[i + 1] - times_s[i]))
     return 100.0 * float(np.median(speeds)) / float(np.hypot(height, width))

@@ -15,26 +15,8 @@ from curate.errors import BadInput
 from curate.frames import Video
 
 VIDEO_SUFFIXES = frozenset(
-    [
-        ".mp4",
-        ".mov",
-        ".m4v",
-        ".mkv",
-        ".webm",
-        ".avi",
-        ".mpg",
-        ".mpeg",
-        ".ts",
-        ".m2ts",
-        ".mts",
-        ".flv",
-        ".wmv",
-        ".3gp",
-        ".ogv",
-        ".mxf",
-        ".vob",
-        ".gif",
-    ]
+    {".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".m2ts", ".mts", ".flv"}
+    | {".wmv", ".3gp", ".ogv", ".mxf", ".vob", ".gif"}
 )
 _BLOCK = 1 << 22
 
@@ -105,6 +87,8 @@ def content_hash(path: str) -> str:
 def probe(path: str) -> dict:
     """Container facts of a local file, as columns of the sources table. Raises BadInput if it is no video.
 
+    Besides: `claimed_duration_s`, for setting a deadline.
+
     `n_frames`, `fps`, `duration_s`, `is_vfr`, width, height and rotation are measured while decoding instead
     (curate.analysis): what a container claims about them is often wrong.
     """
@@ -115,11 +99,12 @@ def probe(path: str) -> dict:
             "container": video.container.format.name,
             "codec": video.stream.codec_context.name,
             "has_audio": bool(video.container.streams.audio),
+            "claimed_duration_s": (video.container.duration or 0) / 1e6,
         }
 
 
 class SidecarCaptions:
-    """Captions lying beside the footage: NAME.txt, NAME.json (key `caption`), or captions.csv (file,caption)."""
+    """Captions beside the footage: NAME.txt, NAME.json (key `caption`), or captions.csv (file,caption)."""
 
     def __init__(self) -> None:
         self._tables: dict[str, dict[str, str]] = {}

@@ -43,9 +43,7 @@ SOURCES = _schema(
     _column("rotation_deg", pa.int32(), "clockwise rotation to display, in degrees: 0, 90, 180 or 270"),
     _column("has_audio", pa.bool_(), "true if the container holds an audio stream"),
     _column("caption", pa.string(), "caption from a sidecar file, if there is one"),
-    _column(
-        "duplicate_of", pa.string(), "uri of an earlier input file with the same content; its clips stand"
-    ),
+    _column("duplicate_of", pa.string(), "uri of another input file with the same content; its clips stand"),
     _column("status", pa.string(), "ok, partial (decoding broke off: the part before it stands) or failed"),
     _column("error", pa.string(), "full error text when status is not ok"),
     _column("config_hash", pa.string(), "hash of the analysis configuration that made this row"),
@@ -65,11 +63,13 @@ CLIPS = _schema(
     _column("width", pa.int32(), "picture width in pixels as displayed"),
     _column("height", pa.int32(), "picture height in pixels as displayed"),
     _column("crop", CROP, "x, y, w, h in pixels of the picture inside its black borders"),
-    _column("transition_in", pa.string(), "how the shot begins: cut, dissolve, fade or edge (of the source)"),
-    _column("transition_out", pa.string(), "how the shot ends: cut, dissolve, fade or edge (of the source)"),
     _column(
-        "motion", pa.float32(), "median over time of the mean optical flow, % of the diagonal per second"
+        "transition_in", pa.string(), "how it begins: cut, dissolve, fade, edge (of the source), division"
     ),
+    _column(
+        "transition_out", pa.string(), "how it ends: cut, dissolve, fade, edge (of the source), division"
+    ),
+    _column("motion", pa.float32(), "median over time of mean optical flow, % of the diagonal per second"),
     _column("camera", pa.string(), "static, pan, tilt, zoom_in, zoom_out, roll, shake or mixed"),
     _column("luma", pa.float32(), "mean luma inside crop, 0 (black) to 255"),
     _column("black_ratio", pa.float32(), "share of frames with mean luma below 16, 0 to 1"),
