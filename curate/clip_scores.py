@@ -5,12 +5,12 @@ The model is open_clip's, by `ARCH/TAG` (fetched by open_clip once), or by a fol
 
 from __future__ import annotations
 
+import io
 import os
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-import cv2
 import numpy as np
 
 from curate.errors import BadInput
@@ -62,6 +62,9 @@ def load_clip(model: str, device: str = "cpu") -> tuple[Any, Any, Any]:
     return net.eval(), preprocess, tokenizer
 
 
+_SCORES = ("embedding", "clip_text_sim", "aesthetic")
+
+
 class ScoreWithClip:
     """Fill embedding, embedding_model, clip_text_sim and aesthetic from the keyframes, and drop those."""
 
@@ -96,9 +99,9 @@ class ScoreWithClip:
 
     def _scores(self, frames: np.ndarray, text: np.ndarray | None, clip: dict) -> dict:
         errors = dict(clip["score_errors"] or ())
-        scores: dict[str, Any] = {"embedding": None, "clip_text_sim": None, "aesthetic": None}
+        scores: dict[str, Any] = dict.fromkeys(_SCORES)
         if len(frames) == 0:
-            errors |= dict.fromkeys(scores, "shot too short: it has no keyframe")
+            errors |= dict.fromkeys(_SCORES, "shot too short: it has no keyframe")
             return scores | {"score_errors": list(errors.items())}
         mean = frames.mean(0)
         mean /= np.linalg.norm(mean)
@@ -141,11 +144,27 @@ class ScoreWithClip:
             return np.asarray(self._net.encode_text(tokens, normalize=True)[0].float().cpu().numpy())
 
 
+class SkipClip:
+    """Stands where ScoreWithClip would: no CLIP, and the table says so."""
+
+    output = UNIT
+    resources = Resources(cpus=0.1)
+
+    def setup(self) -> None:
+        """Nothing to load."""
+
+    def __call__(self, rows: list[dict]) -> list[dict]:
+        why = [(name, "CLIP is switched off (--clip.model=off)") for name in _SCORES]
+        for row in rows:
+            for clip in row["clips"]:
+                clip["score_errors"] = [*(clip["score_errors"] or ()), *why]
+        return [{name: row[name] for name in UNIT.names} for row in rows]
+
+
 def _picture(jpeg: bytes) -> Any:
     from PIL import Image
 
-    decoded = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
-    return Image.fromarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB))
+    return Image.open(io.BytesIO(jpeg)).convert("RGB")
 
 
 def load_aesthetic_head(path: str) -> Any:

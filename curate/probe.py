@@ -37,9 +37,8 @@ class InputFile:
 
     @property
     def unit(self) -> str:
-        """16 hex digits that name this file at this version: the unit of work of `curate`."""
-        text = f"{self.uri}\0{self.size_bytes}\0{self.version}"
-        return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+        """16 hex digits that name this file: the unit of work of `curate`."""
+        return hashlib.blake2b(self.uri.encode(), digest_size=8).hexdigest()
 
 
 def find_inputs(uri: str) -> list[InputFile]:

@@ -20,6 +20,7 @@ from curate.probe import SidecarCaptions, content_hash
 from curate.stage import Resources
 from curate.tables import CLIPS, SOURCES
 
+# unit: names the file and, after a dash, its version and configuration (curate.units).
 UNIT_INPUT = pa.schema([("unit", pa.string()), ("uri", pa.string()), ("size_bytes", pa.int64())])
 UNIT = pa.schema(
     [("unit", pa.string()), ("source", pa.struct(list(SOURCES))), ("clips", pa.list_(pa.struct(list(CLIPS))))]

@@ -1,0 +1,161 @@
+"""Keep or not, and why: thresholds over the scores in clips/, with no decode. A second for 100,000 clips.
+
+    decisions = decide(dataset.read("clips", NEEDED), DecideConfig())
+
+Each filter is a range over one column. A score that is null is kept or rejected as its range says, and the
+reason then says that it was null. Copies are found among the clips that passed every filter.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curate.dataset import config_hash
+from curate.near_copies import near_copies
+from curate.tables import DECISIONS
+
+
+@dataclass(frozen=True)
+class Range:
+    """Values of a score that are kept.
+
+    Attributes:
+        min: least value kept; null for no bound.
+        max: greatest value kept; null for no bound.
+        null: what happens to a clip whose score is null while a bound is set: keep or reject.
+    """
+
+    min: float | None = None
+    max: float | None = None
+    null: Literal["keep", "reject"] = "keep"
+
+
+@dataclass(frozen=True)
+class CopyConfig:
+    """Which clips count as copies of one another.
+
+    Attributes:
+        near: look for re-encoded and resized copies by perceptual hash.
+        max_bits: bits of 64 in which two hashes of a copy may differ, on average over three pictures.
+        max_duration_ratio: how much longer one copy may be than the other.
+    """
+
+    near: bool = True
+    max_bits: float = 6.0
+    max_duration_ratio: float = 1.1
+
+
+@dataclass(frozen=True)
+class DecideConfig:
+    """Thresholds. Every field but `copies` is a range over the clips column of its name.
+
+    Attributes:
+        duration_s: seconds of the clip (end_s - start_s).
+        black_ratio: share of black frames, 0 to 1.
+        luma: mean luma, 0 to 255.
+        static_ratio: share of frame pairs without change, 0 to 1.
+        motion: optical flow in % of the diagonal per second.
+        sharpness: Laplacian variance at 144 lines.
+        text_area: share of the picture covered by text.
+        overlay_area: share of the picture covered by static overlays.
+        aesthetic: LAION aesthetic score.
+        clip_text_sim: CLIP similarity to the source's caption.
+        nsfw: probability of unsafe content.
+        copies: how copies are found.
+    """
+
+    duration_s: Range = field(default_factory=lambda: Range(min=1.0, null="reject"))
+    black_ratio: Range = field(default_factory=lambda: Range(max=0.5))
+    luma: Range = field(default_factory=lambda: Range(min=20.0, max=245.0))
+    static_ratio: Range = field(default_factory=lambda: Range(max=0.9))
+    motion: Range = field(default_factory=lambda: Range(min=0.3))
+    sharpness: Range = field(default_factory=lambda: Range(min=20.0))
+    text_area: Range = field(default_factory=lambda: Range(max=0.1))
+    overlay_area: Range = field(default_factory=lambda: Range(max=0.1))
+    aesthetic: Range = field(default_factory=Range)
+    clip_text_sim: Range = field(default_factory=Range)
+    nsfw: Range = field(default_factory=lambda: Range(max=0.5))
+    copies: CopyConfig = field(default_factory=CopyConfig)
+
+    def ranges(self) -> dict[str, Range]:
+        """Column -> range, in the order in which reasons are given."""
+        found = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {name: value for name, value in found.items() if isinstance(value, Range)}
+
+
+# Columns of clips/ that deciding reads.
+NEEDED = [
+    "clip_id", "source_id", "start_s", "end_s", "width", "height", "phash",
+    "black_ratio", "luma", "static_ratio", "motion", "sharpness", "text_area", "overlay_area", "aesthetic",
+    "clip_text_sim", "nsfw",
+]  # fmt: skip
+
+
+def decide(clips: pa.Table, config: DecideConfig) -> pa.Table:
+    """The decisions table, one row per clip in the order of `clips` (columns NEEDED)."""
+    clips = clips.append_column("duration_s", pc.subtract(clips["end_s"], clips["start_s"]))
+    reasons: list[list[str]] = [[] for _ in range(len(clips))]
+    for name, limits in config.ranges().items():
+        _apply(name, limits, _values(clips[name]), reasons)
+
+    passed = np.array([not why for why in reasons], dtype=bool)
+    copy_of = near_copies(clips, passed, config.copies) if config.copies.near else {}
+    ids = clips["clip_id"].to_pylist()
+    duplicate_of: list[str | None] = [None] * len(ids)
+    for row, (better, bits) in copy_of.items():
+        duplicate_of[row] = ids[better]
+        reasons[row].append(
+            f"copy of {ids[better]} ({bits:.1f} of 64 bits differ <= {config.copies.max_bits:g})"
+        )
+
+    keep = [not why for why in reasons]
+    return pa.Table.from_arrays(
+        [
+            clips["clip_id"].combine_chunks(),
+            pa.array(keep, pa.bool_()),
+            pa.array([why[0] if why else None for why in reasons], pa.string()),
+            pa.array(reasons, pa.list_(pa.string())),
+            pa.array(duplicate_of, pa.string()),
+            pa.nulls(len(ids), pa.int32()),
+            pa.array(np.ones(len(ids), np.float32)),
+            pa.array([config_hash(config)] * len(ids), pa.string()),
+        ],
+        schema=DECISIONS,
+    )
+
+
+def _values(column: pa.ChunkedArray) -> np.ndarray:
+    """float64 with NaN for null."""
+    return column.cast(pa.float64()).to_numpy()
+
+
+def _apply(name: str, limits: Range, values: np.ndarray, reasons: list[list[str]]) -> None:
+    missing = np.isnan(values)
+    if limits.null == "reject" and (limits.min is not None or limits.max is not None):
+        for row in np.flatnonzero(missing):
+            reasons[row].append(f"{name} is null")
+    if limits.min is not None:
+        for row in np.flatnonzero(values < limits.min):  # NaN compares false
+            reasons[row].append(f"{name} {_figure(values[row], limits.min)} < {limits.min:g}")
+    if limits.max is not None:
+        for row in np.flatnonzero(values > limits.max):
+            reasons[row].append(f"{name} {_figure(values[row], limits.max)} > {limits.max:g}")
+
+
+def _figure(value: float, bound: float) -> str:
+    """The value, with enough digits to differ from the bound as printed."""
+    for digits in (2, 3, 4, 6):
+        text = f"{value:.{digits}f}"
+        if float(text) != bound:
+            return text
+    return repr(value)
+
+
+def reason_name(reason: str) -> str:
+    """The filter behind a reason, for counting: `motion 0.12 < 0.50` -> `motion`; copies -> `copy`."""
+    return reason.split(" ", 1)[0]

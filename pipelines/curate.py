@@ -1,0 +1,100 @@
+"""Footage to clips with scores and decisions: probe, split, measure, CLIP, decide.
+
+    reelmill curate --input ~/footage --dataset ~/films
+    ray job submit --address http://127.0.0.1:8265 --working-dir . -- \\
+        python -m pipelines.curate --input s3://raw/ --dataset s3://films/
+
+Killed anywhere and started again, it goes on where it was: each finished file is committed by itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, replace
+
+from curate.clip_scores import ClipConfig
+from curate.decide import DecideConfig
+from curate.sources import SourceConfig
+from curate.stage import Stage
+from pipelines.engine import Engine, RayConfig
+
+
+@dataclass(frozen=True)
+class CurateConfig:
+    """Split footage into shots, score them, and decide which to keep.
+
+    Attributes:
+        input: a folder of videos or one file, local or a URI (s3://BUCKET/DIR).
+        dataset: the dataset folder or URI to write; a rerun goes on where it stopped.
+        sources: how files are read and measured.
+        clip: the CLIP model behind embedding, clip_text_sim and aesthetic.
+        rules: thresholds of the decisions.
+        engine: ray streams over a cluster or this machine; local runs in this process. Same tables.
+        ray: how to reach or start Ray.
+        retry_failed: try files again whose last result was failed.
+    """
+
+    input: str
+    dataset: str
+    sources: SourceConfig = field(default_factory=SourceConfig)
+    clip: ClipConfig = field(default_factory=ClipConfig)
+    rules: DecideConfig = field(default_factory=DecideConfig)
+    engine: Engine = "ray"
+    ray: RayConfig = field(default_factory=RayConfig)
+    retry_failed: bool = False
+
+
+def curate(config: CurateConfig) -> None:
+    """Run the stages over the files that have no committed result yet, then write the tables."""
+    from curate.dataset import Dataset, config_hash
+    from curate.probe import find_inputs
+    from curate.sources import UNIT_INPUT
+    from curate.units import drop_superseded, pending, stamp_of, write_tables
+    from pipelines.decide import funnel_text, write_decisions
+    from pipelines.engine import run_stages
+    from pipelines.progress import Progress
+
+    files = find_inputs(config.input)
+    dataset = Dataset(config.dataset)
+    made_by = config_hash([asdict(config.sources), config.clip.model, config.clip.aesthetic_weights])
+    stamps = {file.unit: stamp_of(file, made_by) for file in files}
+    todo = pending(dataset, files, made_by, retry_failed=config.retry_failed)
+    items = [
+        {"unit": f"{file.unit}-{stamps[file.unit]}", "uri": file.uri, "size_bytes": file.size_bytes}
+        for file in todo
+    ]
+    if len(todo) < len(files):
+        print(f"{len(files) - len(todo)} of {len(files)} files are done already")
+    with Progress("curate", total=len(items), unit="files") as progress:
+        for row in run_stages(config.engine, items, UNIT_INPUT, stages(config), config.ray):
+            progress.advance(1, **{row["status"]: 1, "clips": row["clips"]})
+    drop_superseded(dataset, stamps)
+    write_tables(dataset)
+    write_decisions(dataset, config.rules)
+    print(funnel_text(dataset))
+
+
+def stages(config: CurateConfig) -> list[Stage]:
+    """The pipeline: what happens to a file, in order."""
+    from curate.clip_scores import ScoreWithClip, SkipClip
+    from curate.sources import AnalyseSources
+    from curate.units import CommitUnits
+    from pipelines.demo.weights import embedded
+
+    clip = config.clip
+    if clip.model == "embedded":
+        clip = replace(clip, model=str(embedded("coca")))
+    return [
+        AnalyseSources(config.sources),
+        SkipClip() if clip.model == "off" else ScoreWithClip(clip, model_name=config.clip.model),
+        CommitUnits(config.dataset),
+    ]
+
+
+def main(argv: list[str] | None = None) -> int:
+    from pipelines.cli import run_command
+
+    return run_command(CurateConfig, curate, argv, name="curate")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

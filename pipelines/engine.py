@@ -1,0 +1,143 @@
+"""Runs a list of stages: in this process, or as one streaming Ray Data pipeline. The stages know neither.
+
+    for row in run_stages(EngineConfig(), "ray", items, UNIT_INPUT, [AnalyseSources(...), ScoreWithClip(...)]):
+        ...                                   # small rows of the last stage, as they are finished
+
+Stages without `actors` become tasks (as many as the cluster has cores for); stages with `actors` become a
+pool of workers that keep their model loaded. Only the rows of the last stage come back to the driver.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pyarrow as pa
+
+from curate.errors import BadInput
+from curate.stage import Stage, run_in_process
+
+Engine = Literal["ray", "local"]
+
+
+@dataclass(frozen=True)
+class RayConfig:
+    """How to reach or start Ray.
+
+    Attributes:
+        address: a running cluster (`auto`, or host:port); null joins the one of this job, else starts one here.
+        num_cpus: cores of a cluster started here; null takes all.
+        object_store_gib: shared memory of a cluster started here.
+    """
+
+    address: str | None = None
+    num_cpus: int | None = None
+    object_store_gib: float = 1.0
+
+
+def run_stages(
+    engine: Engine, items: list[dict], input_schema: pa.Schema, stages: list[Stage], ray_config: RayConfig
+) -> Iterator[dict]:
+    """Stream `items` through `stages`; yields the rows of the last one in the order they finish."""
+    if not items:
+        return iter(())
+    if engine == "local":
+        return run_in_process(items, stages)
+    return _run_on_ray(items, input_schema, stages, ray_config)
+
+
+def start_ray(config: RayConfig) -> None:
+    """Join or start a cluster, once per process. Raises BadInput when the given one cannot be reached."""
+    import ray
+
+    if ray.is_initialized():
+        return
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING}
+    try:
+        if config.address or os.environ.get("RAY_ADDRESS"):
+            ray.init(address=config.address, **quiet)
+            return
+        ray.init(
+            num_cpus=config.num_cpus,
+            object_store_memory=int(config.object_store_gib * (1 << 30)),
+            include_dashboard=False,
+            **quiet,
+        )
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise BadInput(
+            f"Ray could not be reached or started ({error}). Check --ray.address, or run without a cluster: "
+            "--engine=local."
+        ) from error
+
+
+def _run_on_ray(
+    items: list[dict], input_schema: pa.Schema, stages: list[Stage], config: RayConfig
+) -> Iterator[dict]:
+    start_ray(config)
+    import ray
+
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
+
+    # Small blocks keep all workers busy to the end; large inputs get larger ones to spare the scheduler.
+    rows_per_block = max(1, len(items) // 1000)
+    table = pa.Table.from_pylist(items, schema=input_schema)
+    blocks = [table.slice(i, rows_per_block) for i in range(0, len(table), rows_per_block)]
+    data: Any = ray.data.from_arrow(blocks)
+    for stage in stages:
+        needs = stage.resources
+        options: dict[str, Any] = {
+            "batch_size": needs.batch_rows,
+            "batch_format": "pyarrow",
+            "num_cpus": needs.cpus,
+            "zero_copy_batch": True,
+        }
+        if needs.gpus:
+            options["num_gpus"] = needs.gpus
+        if needs.actors is None:
+            data = data.map_batches(_Task(stage), **options)
+        else:
+            pool = ray.data.ActorPoolStrategy(size=needs.actors)
+            data = data.map_batches(_Actor, fn_constructor_args=(stage,), compute=pool, **options)
+    for batch in data.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+        yield from batch.to_pylist()
+
+
+def _apply(stage: Stage, batch: pa.Table) -> pa.Table:
+    return pa.Table.from_pylist(stage(batch.to_pylist()), schema=stage.output)
+
+
+class _Actor:
+    """A stage in a worker that stays."""
+
+    def __init__(self, stage: Stage) -> None:
+        stage.setup()
+        self._stage = stage
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        return _apply(self._stage, batch)
+
+
+# Ray runs many tasks in one worker process after another: set a stage up once per process, not per task.
+_ready: dict[str, Stage] = {}
+
+
+class _Task:
+    """A stage as stateless tasks."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+        self._key = uuid.uuid4().hex
+        self.__name__ = type(stage).__name__
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        if self._key not in _ready:
+            self._stage.setup()
+            _ready[self._key] = self._stage
+        return _apply(_ready[self._key], batch)
