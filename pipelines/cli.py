@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 import re
+import select
 import sys
 import textwrap
 import typing
@@ -25,7 +27,7 @@ from curate.errors import BadInput
 from pipelines.spelling import alternatives, check_args, fields, keys, nearest
 
 Config = TypeVar("Config")
-BAD_INPUT, INTERRUPTED = 2, 130
+BAD_INPUT, INTERRUPTED, BROKEN_PIPE = 2, 130, 141
 
 
 class _Format(argparse.RawDescriptionHelpFormatter, jsonargparse.DefaultHelpFormatter):
@@ -47,18 +49,36 @@ def run_command(
     """
     try:
         config = parse(config_class, argv, name=name, positional=positional)
-        return function(config) or 0
+        code = function(config) or 0
+        sys.stdout.flush()
+        return code
     except SystemExit as done:  # --help and --print_config
         return done.code if isinstance(done.code, int) else 0
     except KeyboardInterrupt:
         print(f"reelmill {name}: interrupted.", file=sys.stderr)
         return INTERRUPTED
+    except BrokenPipeError:
+        # `reelmill query ... | head` is not an error; anything else that broke a pipe is.
+        if not _nobody_listens():
+            raise
+        return BROKEN_PIPE
     except Exception as error:
         cause = _bad_input(error)
         if cause is None:
             raise
         print(f"reelmill {name}: error: {' '.join(str(cause).split())}", file=sys.stderr)
         return BAD_INPUT
+
+
+def _nobody_listens() -> bool:
+    """True if the reader of our standard output has gone; what is left to print is then dropped."""
+    output = sys.stdout.fileno()
+    poll = select.poll()
+    poll.register(output, select.POLLERR)
+    gone = any(event & select.POLLERR for _, event in poll.poll(0))
+    if gone:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), output)
+    return gone
 
 
 def _bad_input(error: BaseException) -> BaseException | None:

@@ -1,0 +1,157 @@
+"""`reelmill query`: the tables as SQL views, the joined `dataset`, files, and what is told when it fails."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from small_dataset import ERROR, HOSTILE, build
+
+from curate.dataset import Dataset
+from curate.tables import SOURCES
+from pipelines.query import connect, main
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def uri(tmp_path_factory) -> str:
+    return build(tmp_path_factory.mktemp("it's")).uri
+
+
+def rows(uri: str, sql: str) -> list[tuple]:
+    return connect(Dataset(uri)).sql(sql).fetchall()
+
+
+def test_every_table_is_a_view(uri: str) -> None:
+    counts = {
+        name: rows(uri, f"SELECT count(*) FROM {name}")[0][0]
+        for name in ("sources", "clips", "decisions", "captions", "shards", "latents", "dataset")
+    }
+    assert counts == {
+        "sources": 4, "clips": 8, "decisions": 8, "captions": 16, "shards": 5, "latents": 5, "dataset": 8
+    }  # fmt: skip
+    assert rows(uri, "SELECT DISTINCT vae_id FROM latents") == [("tiny-0123",)]
+    assert rows(uri, "SELECT error FROM sources WHERE status = 'failed'") == [(ERROR,)]
+
+
+def test_the_joined_view_has_one_row_per_clip_with_its_chosen_caption(uri: str) -> None:
+    sql = "SELECT clip_id[:2], source_status, keep, reason, caption_dense, n_captions, bucket FROM dataset"
+    found = {row[0]: row[1:] for row in rows(uri, sql)}
+    assert found["b0"] == ("ok", True, None, HOSTILE, 3, "16x9-h72")
+    assert found["b2"] == ("ok", False, "motion 0.12 < 0.50", None, 0, None)
+    assert found["c0"] == ("partial", True, None, "a screen of one colour, dense, of c0", 3, "16x9-h72")
+
+
+def test_a_source_given_twice_does_not_double_its_clips(tmp_path: Path) -> None:
+    dataset = build(tmp_path)
+    sources = dataset.read("sources")
+    copy = sources.slice(0, 1).to_pylist()[0] | {"uri": "copy.mp4", "duplicate_of": "a ö.mp4"}
+    dataset.write("sources", pa.concat_tables([sources, pa.Table.from_pylist([copy], schema=SOURCES)]))
+    assert rows(dataset.uri, "SELECT count(*) FROM dataset") == [(8,)]
+
+
+def test_tables_that_do_not_exist_yet(tmp_path: Path, capsys) -> None:
+    uri = build(tmp_path, tables=("sources", "clips")).uri
+    assert rows(uri, "SELECT count(*), count(keep), count(caption_dense), count(bucket) FROM dataset") == [
+        (8, 0, 0, 0)
+    ]
+    assert main(["--dataset", uri, "FROM captions"]) == 2
+    assert "has no captions table. Run `reelmill recaption --dataset URI` first." in capsys.readouterr().err
+    assert main(["--dataset", uri]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines() if line.endswith("rows)")] == [
+        "sources", "clips", "dataset"
+    ]  # fmt: skip
+
+
+def test_only_failed_sources_can_still_be_asked_about(tmp_path: Path, capsys) -> None:
+    uri = build(tmp_path, tables=("sources",)).uri
+    assert rows(uri, "SELECT count(*) FROM sources") == [(4,)]
+    assert main(["--dataset", uri, "FROM clips"]) == 2
+    assert "has no clips table. Run `reelmill curate" in capsys.readouterr().err
+    assert main(["--dataset", uri, "FROM dataset"]) == 2
+    assert "has no clips table. Run `reelmill curate" in capsys.readouterr().err
+
+
+def test_an_empty_folder_names_the_command_to_run(tmp_path: Path, capsys) -> None:
+    assert main(["--dataset", str(tmp_path)]) == 2
+    assert "has no clips table. Run `reelmill curate --input FOLDER" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("sql", "told"),
+    [
+        ("FROM captoins", 'Did you mean "captions"?'),
+        ("SELECT texd FROM captions", 'Candidate bindings: "text"'),
+        ("SELCT 1", 'syntax error at or near "SELCT"'),
+    ],
+)
+def test_wrong_sql_is_one_line(uri: str, capsys, sql: str, told: str) -> None:
+    assert main(["--dataset", uri, sql]) == 2
+    err = capsys.readouterr().err
+    assert told in err
+    assert err.count("\n") == 1
+
+
+def test_an_answer_is_printed_as_a_table(uri: str, capsys) -> None:
+    assert (
+        main(["--dataset", uri, "SELECT keep, count(*) AS clips FROM decisions GROUP BY ALL ORDER BY 1"]) == 0
+    )
+    cells = [
+        [cell.strip() for cell in line.split("│")[1:-1]] for line in capsys.readouterr().out.splitlines()
+    ]
+    assert ["keep", "clips"] in cells
+    assert ["false", "3"] in cells
+    assert ["true", "5"] in cells
+
+
+def test_an_answer_is_written_as_csv_parquet_or_json(uri: str, tmp_path: Path, capsys) -> None:
+    sql = "SELECT clip_id, caption_dense FROM dataset WHERE clip_id LIKE 'b%' ORDER BY clip_id"
+    for suffix in ("csv", "parquet", "json"):
+        assert main(["--dataset", uri, "--out", str(tmp_path / f"o'k.{suffix}"), sql]) == 0
+        assert capsys.readouterr().out.startswith("3 rows written to ")
+    assert (tmp_path / "o'k.csv").read_text().splitlines()[0] == "clip_id,caption_dense"
+    expected = [("b00000000000", HOSTILE), ("b10000000000", None), ("b20000000000", None)]
+    table = pq.read_table(tmp_path / "o'k.parquet").to_pylist()
+    assert [tuple(row.values()) for row in table] == expected
+    assert [tuple(row.values()) for row in json.loads((tmp_path / "o'k.json").read_text())] == expected
+    assert main(["--dataset", uri, "--out", str(tmp_path / "d.csv"), "DESCRIBE clips"]) == 0
+    assert len(list(tmp_path.iterdir())) == 4  # and no partial file
+
+
+def test_where_an_answer_cannot_be_written(uri: str, tmp_path: Path, capsys) -> None:
+    assert main(["--dataset", uri, "--out", "answer.xls", "FROM clips"]) == 2
+    assert "end its name in .csv, .parquet, .json" in capsys.readouterr().err
+    assert main(["--dataset", uri, "--out", str(tmp_path / "none" / "a.csv"), "FROM clips"]) == 2
+    assert "there is no folder" in capsys.readouterr().err
+
+
+def test_a_dataset_on_an_object_store(tmp_path: Path) -> None:
+    build(tmp_path)
+    memory = fsspec.filesystem("memory")
+    memory.put(str(tmp_path / "dataset"), "/bucket/films", recursive=True)
+    try:
+        assert rows("memory://bucket/films", "SELECT count(*) FROM dataset WHERE keep") == [(5,)]
+        assert rows("memory://bucket/films", "SELECT DISTINCT vae_id FROM latents") == [("tiny-0123",)]
+    finally:
+        memory.rm("/bucket", recursive=True)
+
+
+def test_a_reader_that_goes_away_is_no_error(uri: str) -> None:
+    command = (
+        f"'{sys.executable}' -m pipelines.query --dataset \"{uri}\" --max_rows 99999 'FROM range(99999)'"
+    )
+    done = subprocess.run(
+        ["bash", "-c", f"{command} | head -1; exit ${{PIPESTATUS[0]}}"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stderr == ""
+    assert done.returncode == 141
