@@ -1,0 +1,97 @@
+"""What a captioner is: requests in, exactly one result per request out, each bound to its `clip_id`.
+
+    results = captioner.caption([CaptionRequest(clip_id="9f3c", kind="dense", frames=frames, ...), ...])
+    by_clip = {(result.clip_id, result.kind): result for result in results}
+
+A captioner never raises for a request: what went wrong is a result with its status and the full error text.
+The place in the list decides nothing, so batches may complete in any order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+Kind = Literal["short", "dense"]
+Status = Literal["ok", "truncated", "refused", "repetitive", "wrong_lang", "bad_json", "error"]
+
+
+@dataclass(frozen=True, eq=False)
+class CaptionRequest:
+    """One caption asked for.
+
+    Attributes:
+        clip_id: the clip; the result carries it back.
+        kind: short or dense.
+        frames: (T, H, W, 3) uint8 RGB, T >= 1, in order of time.
+        frame_times_s: PTS in seconds of the source of each frame.
+        prompt: the rendered prompt; captioners that take no words choose by `kind`.
+        seed: of the sampling, where the captioner samples.
+    """
+
+    clip_id: str
+    kind: str
+    frames: np.ndarray
+    frame_times_s: tuple[float, ...]
+    prompt: str = ""
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class CaptionResult:
+    """What came back for one request.
+
+    Attributes:
+        clip_id: that of the request.
+        kind: that of the request.
+        status: ok, truncated (stopped by the length limit), refused, error, ...
+        text_raw: what the captioner returned, unchanged; null if nothing came.
+        error: full error text when status is error.
+        finish_reason: why generation stopped, in the backend's words.
+        tokens_in: prompt tokens, if the backend tells.
+        tokens_out: generated tokens, if the backend tells.
+        latency_ms: milliseconds from sending the request to its answer, retries included.
+        retries: tries after the first.
+    """
+
+    clip_id: str
+    kind: str
+    status: Status
+    text_raw: str | None = None
+    error: str | None = None
+    finish_reason: str | None = None
+    tokens_in: int | None = None
+    tokens_out: int | None = None
+    latency_ms: float | None = None
+    retries: int = 0
+
+
+@dataclass(frozen=True)
+class CaptionerIdentity:
+    """What a caption_id must know of the captioner: anything that may change its words.
+
+    Attributes:
+        captioner: the backend: coca, openai, ...
+        model: the model's name, or a hash of its weights.
+        revision: revision of the model, if it has one.
+        sampling: temperature, length limit and the like.
+        flags: remarks that every caption of it carries, such as world_captioner.
+    """
+
+    captioner: str
+    model: str
+    revision: str | None = None
+    sampling: dict[str, Any] = field(default_factory=dict)
+    flags: tuple[str, ...] = ()
+
+
+class Captioner(Protocol):
+    """A backend."""
+
+    identity: CaptionerIdentity
+
+    def caption(self, requests: list[CaptionRequest]) -> list[CaptionResult]:
+        """One result per request, in any order. Raises only when nothing can ever work (model missing)."""
+        ...

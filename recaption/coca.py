@@ -1,0 +1,195 @@
+"""CoCa (Yu et al. 2022, arXiv 2205.01917) by open_clip, in a size that describes the procedural world.
+
+    model, tokenizer = load(folder)                     # or open_clip.create_model("local-dir:FOLDER")
+    images = prepare([frames, ...])                     # clips -> four frames tiled 2x2, (B, 3, 64, 64)
+    features = forward(model, images, ids)              # for training
+
+A folder in open_clip's own format: open_clip_config.json, open_clip_model.safetensors, tokenizer files.
+The vision tower reads four moments of a clip at once, so that attention between the tiles can see motion.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from curate.errors import BadInput
+from recaption.coca_tokenizer import END_ID, PAD_ID
+
+if TYPE_CHECKING:
+    from open_clip import CoCa
+    from transformers import PreTrainedTokenizerBase
+
+IMAGE_SIZE, TILES = 64, 2
+N_FRAMES = TILES * TILES
+CONFIG_FILE, WEIGHTS_FILE = "open_clip_config.json", "open_clip_model.safetensors"
+MEAN = STD = 0.5
+
+
+@dataclass(frozen=True)
+class CocaSize:
+    """Size of the captioner. The three towers share one width.
+
+    Attributes:
+        width: features per token; a multiple of head_width.
+        head_width: features per attention head.
+        patch: side of an image patch in pixels; divides 64.
+        vision_layers: blocks of the vision tower.
+        text_layers: blocks of the text tower (contrastive loss, and text embeddings for the DiT).
+        decoder_layers: blocks of the caption decoder, each with self- and cross-attention.
+        context_length: most tokens in a text, start and end included.
+    """
+
+    width: int = 128
+    head_width: int = 32
+    patch: int = 8
+    vision_layers: int = 4
+    text_layers: int = 2
+    decoder_layers: int = 2
+    context_length: int = 96
+
+
+def model_config(size: CocaSize, vocabulary: int) -> dict[str, Any]:
+    """The content of open_clip_config.json."""
+    heads = size.width // size.head_width
+    text = {
+        "context_length": size.context_length,
+        "vocab_size": vocabulary,
+        "width": size.width,
+        "heads": heads,
+    }
+    return {
+        "model_cfg": {
+            "embed_dim": size.width,
+            "custom_text": True,
+            "vision_cfg": {
+                "image_size": IMAGE_SIZE,
+                "patch_size": size.patch,
+                "width": size.width,
+                "layers": size.vision_layers,
+                "head_width": size.head_width,
+                "output_tokens": True,
+            },
+            "text_cfg": {
+                **text,
+                "layers": size.text_layers,
+                "pool_type": "eos",
+                "eos_id": END_ID,
+                "pad_id": PAD_ID,
+                "output_tokens": True,
+                # Any non-empty name makes open_clip read the tokenizer from the folder itself.
+                "hf_tokenizer_name": "reelmill-coca",
+            },
+            "multimodal_cfg": {**text, "layers": size.decoder_layers},
+        },
+        "preprocess_cfg": {
+            "size": IMAGE_SIZE,
+            "mean": [MEAN] * 3,
+            "std": [STD] * 3,
+            "interpolation": "bilinear",
+            # A crop would lose a shape near the edge; training squeezes the whole picture likewise.
+            "resize_mode": "squash",
+        },
+    }
+
+
+def build(size: CocaSize, vocabulary: int, *, seed: int = 0) -> CoCa:
+    """A fresh model, initialised reproducibly."""
+    from open_clip import CoCa
+
+    config = model_config(size, vocabulary)["model_cfg"]
+    del config["custom_text"]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = CoCa(**config)
+        # open_clip leaves the decoder's output projection as torch.empty.
+        torch.nn.init.normal_(model.text_decoder.text_projection, std=size.width**-0.5)
+    return model
+
+
+def save(folder: Path, model: CoCa, tokenizer: PreTrainedTokenizerBase, config: dict[str, Any]) -> None:
+    """Write a folder that `open_clip.create_model("local-dir:FOLDER")` loads; weights as float16."""
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n")
+    state = {name: tensor.half().contiguous() for name, tensor in model.state_dict().items()}
+    save_file(state, folder / WEIGHTS_FILE, metadata={"format": "pt"})
+    tokenizer.save_pretrained(folder)
+
+
+def load(folder: str | Path) -> tuple[CoCa, Any]:
+    """The model (float32, eval mode) and its tokenizer. Raises BadInput if the folder holds no such CoCa."""
+    import open_clip
+    from transformers import AutoTokenizer
+
+    folder = Path(folder)
+    for name in (CONFIG_FILE, WEIGHTS_FILE, "tokenizer.json"):
+        if not (folder / name).is_file():
+            raise BadInput(
+                f"{folder} is not a CoCa folder: {name} is missing. Give a folder that "
+                "`reelmill train-captioner` wrote, or leave the option out to use the embedded one."
+            )
+    if "multimodal_cfg" not in json.loads((folder / CONFIG_FILE).read_text()).get("model_cfg", {}):
+        raise BadInput(f"{folder} holds a CLIP without a caption decoder; a captioner needs a CoCa.")
+    quiet, log = logging.WARNING, logging.getLogger()
+    before, _ = (
+        log.level,
+        log.setLevel(max(quiet, log.level)),
+    )  # open_clip reports each step on the root logger
+    try:
+        model = open_clip.create_model(f"local-dir:{folder}")
+    finally:
+        log.setLevel(before)
+    return model.eval(), AutoTokenizer.from_pretrained(folder)
+
+
+def four_moments(n_frames: int) -> list[int]:
+    """Indices of four frames at the centres of equal quarters of `n_frames` (repeated if fewer than four)."""
+    return [int((quarter + 0.5) * n_frames / N_FRAMES) for quarter in range(N_FRAMES)]
+
+
+def tile(frames: np.ndarray) -> torch.Tensor:
+    """(T, H, W, 3) uint8 RGB -> (3, 64, 64) float in [-1, 1]: four moments in reading order, each 32x32.
+
+    One frame (T = 1) fills the picture by itself, as a still image does.
+    """
+    chosen = frames if len(frames) == 1 else frames[four_moments(len(frames))]
+    x = torch.from_numpy(np.ascontiguousarray(chosen)).permute(0, 3, 1, 2).float()  # (T, 3, H, W)
+    side = IMAGE_SIZE // (1 if len(x) == 1 else TILES)
+    x = F.interpolate(x, (side, side), mode="bilinear", antialias=True, align_corners=False)
+    if len(x) > 1:
+        x = x.view(TILES, TILES, 3, side, side).permute(2, 0, 3, 1, 4).reshape(3, IMAGE_SIZE, IMAGE_SIZE)
+    return (x.view(3, IMAGE_SIZE, IMAGE_SIZE) / 255 - MEAN) / STD
+
+
+def prepare(clips: list[np.ndarray]) -> torch.Tensor:
+    """Clips, each (T, H, W, 3) uint8 RGB of its own size -> (B, 3, 64, 64) float in [-1, 1]."""
+    return torch.stack([tile(frames) for frames in clips])
+
+
+def forward(model: CoCa, images: torch.Tensor, ids: torch.Tensor) -> dict[str, torch.Tensor]:
+    """`model(images, ids)` for ids (B, L) of any L up to the context length; open_clip takes full length only.
+
+    Attention is causal and the text is pooled at its end token, so padding behind it changes nothing.
+    Returns image_features and text_features (B, D) of unit length, and logits (B, L - 1, V) for ids[:, 1:].
+    """
+    text: Any = model.text
+    length = ids.shape[1]
+    image_features, image_tokens = model._encode_image(images)  # (B, D), (B, 64, D)
+    x = text.token_embedding(ids) + text.positional_embedding[:length]  # (B, L, D)
+    x = text.ln_final(text.transformer(x, attn_mask=text.attn_mask[:length, :length]))
+    end = (ids == END_ID).int().argmax(dim=1)
+    pooled = x[torch.arange(len(x)), end] @ text.text_projection  # (B, D)
+    return {
+        "image_features": image_features,
+        "text_features": F.normalize(pooled, dim=-1),
+        "logits": model.text_decoder(image_tokens, x[:, :-1]),
+    }

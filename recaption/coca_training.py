@@ -1,0 +1,251 @@
+"""Training of the CoCa captioner: next-word loss on captions plus the contrastive loss of its two towers.
+
+    model = train(Path("runs/coca"), tokenizer, world_examples, settings, evaluate=accuracy, log=print)
+
+The data are any examples (frames with captions by kind); the procedural world is one source among others.
+Killed at any moment and started again, a run goes on from its last checkpoint with the same numbers.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from curate.dataset import config_hash
+from curate.errors import BadInput
+from recaption import coca
+from recaption.coca_tokenizer import END, KIND_TOKENS, PAD_ID, START, words
+
+if TYPE_CHECKING:
+    from open_clip import CoCa
+    from transformers import PreTrainedTokenizerBase
+
+CHECKPOINT = "checkpoint.pt"
+
+
+@dataclass(frozen=True)
+class Example:
+    """What the captioner learns from.
+
+    Attributes:
+        frames: (T, H, W, 3) uint8 RGB, any T; T = 1 is a still image, whose captions must be free of motion.
+        captions: text by kind; every example of a run has the same kinds.
+    """
+
+    frames: np.ndarray
+    captions: dict[str, str]
+
+
+@dataclass(frozen=True)
+class CocaTraining:
+    """How the captioner is trained.
+
+    Attributes:
+        size: size of the model.
+        steps: optimiser steps.
+        batch: examples per step.
+        lr: highest learning rate of AdamW; warm-up, then a cosine to zero.
+        warmup: steps of linear warm-up.
+        weight_decay: AdamW's, on matrices only.
+        contrastive_weight: weight of the contrastive loss beside the captioning loss (weight 1).
+        kind_shares: share of the steps by kind of caption; kinds without a prompt token of their own
+            (original) train the contrastive towers only.
+        bare_share: share of the steps whose texts lack the kind token, as a text encoder sees them.
+        grad_clip: largest norm of the gradient.
+        bf16: compute matrix products in bfloat16 (1.4 times as fast on a CPU with avx512_bf16).
+        checkpoint_every: steps between checkpoints.
+        evaluate_every: steps between validations (and one at the end).
+        seed: of weights, examples and choices.
+    """
+
+    size: coca.CocaSize = field(default_factory=coca.CocaSize)
+    steps: int = 5000
+    batch: int = 48
+    lr: float = 1e-3
+    warmup: int = 200
+    weight_decay: float = 0.05
+    contrastive_weight: float = 0.5
+    kind_shares: dict[str, float] = field(
+        default_factory=lambda: {"short": 0.45, "dense": 0.45, "original": 0.1}
+    )
+    bare_share: float = 0.4
+    grad_clip: float = 1.0
+    bf16: bool = True
+    checkpoint_every: int = 250
+    evaluate_every: int = 1000
+    seed: int = 0
+
+
+def learning_rate(step: int, settings: CocaTraining) -> float:
+    """Linear warm-up, then half a cosine down to zero at the last step."""
+    if step < settings.warmup:
+        return settings.lr * (step + 1) / settings.warmup
+    done = (step - settings.warmup) / max(1, settings.steps - settings.warmup)
+    return settings.lr * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+
+
+def encode(
+    tokenizer: PreTrainedTokenizerBase, texts: list[str], kind: str | None, context_length: int
+) -> torch.Tensor:
+    """Token ids (B, L), L the longest text: `<s> [<kind>] words </s>`, padded behind."""
+    head = [START] if kind is None else [START, KIND_TOKENS[kind]]
+    rows: list[Any] = [
+        tokenizer.convert_tokens_to_ids([*head, *words(text)[: context_length - len(head) - 1], END])
+        for text in texts
+    ]
+    ids = torch.full((len(rows), max(map(len, rows))), PAD_ID)
+    for place, row in enumerate(rows):
+        ids[place, : len(row)] = torch.tensor(row)
+    return ids
+
+
+def losses(
+    model: CoCa,
+    images: torch.Tensor,
+    ids: torch.Tensor,
+    texts: list[str],
+    settings: CocaTraining,
+    *,
+    skip: int,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(caption loss per token, contrastive loss); the first `skip` labels are a prompt and not learnt.
+
+    Equal texts in a batch are not held against each other: their examples share the target.
+    """
+    with torch.autocast("cpu", torch.bfloat16, enabled=settings.bf16):
+        found = coca.forward(model, images, ids)
+    labels = ids[:, 1:].clone()  # (B, L - 1)
+    labels[:, :skip] = PAD_ID
+    caption = F.cross_entropy(found["logits"].float().flatten(0, 1), labels.flatten(), ignore_index=PAD_ID)
+    scale = model.logit_scale.clamp(max=math.log(100)).exp()
+    likeness = scale * found["image_features"].float() @ found["text_features"].float().T  # (B, B)
+    same = torch.tensor([[float(a == b) for b in texts] for a in texts])
+    target = same / same.sum(dim=1, keepdim=True)
+    contrastive = (F.cross_entropy(likeness, target) + F.cross_entropy(likeness.T, target)) / 2
+    return caption, contrastive
+
+
+def train(
+    run: Path,
+    tokenizer: PreTrainedTokenizerBase,
+    examples: Callable[[int], Iterator[Example]],
+    settings: CocaTraining,
+    *,
+    evaluate: Callable[[CoCa], dict[str, float]],
+    log: Callable[[dict[str, Any]], None],
+) -> CoCa:
+    """Train, validate, and leave the finished folder in `run`/model.
+
+    `examples(skip)` yields examples without end, beginning after the first `skip`; the same ones each time.
+    `run` also gets metrics.jsonl and checkpoint.pt. Raises BadInput if `run` was begun with other settings.
+    """
+    run.mkdir(parents=True, exist_ok=True)
+    model = coca.build(settings.size, len(tokenizer), seed=settings.seed)
+    optimizer = _optimizer(model, settings)
+    step = _resume(run, model, optimizer, settings)
+    stream = examples(step * settings.batch)
+    kinds = list(settings.kind_shares)
+    shares = np.array([settings.kind_shares[kind] for kind in kinds])
+    began = time.monotonic()
+    while step < settings.steps:
+        rng = np.random.default_rng((settings.seed, step))
+        kind = kinds[rng.choice(len(kinds), p=shares / shares.sum())]
+        prompted = kind in KIND_TOKENS and rng.random() >= settings.bare_share
+        batch = list(islice(stream, settings.batch))
+        texts = [example.captions[kind] for example in batch]
+        ids = encode(tokenizer, texts, kind if prompted else None, settings.size.context_length)
+        images = coca.prepare([example.frames for example in batch])
+
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step, settings)
+        caption, contrastive = losses(model, images, ids, texts, settings, skip=int(prompted))
+        loss = caption * (kind in KIND_TOKENS) + settings.contrastive_weight * contrastive
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.grad_clip)
+        if not torch.isfinite(norm):
+            raise FloatingPointError(f"gradient norm is {norm.item()} at step {step}; lower --training.lr")
+        optimizer.step()
+        step += 1
+
+        row: dict[str, Any] = {
+            "step": step,
+            "kind": kind,
+            "caption_loss": round(caption.item(), 4),
+            "contrastive_loss": round(contrastive.item(), 4),
+            "grad_norm": round(norm.item(), 3),
+            "lr": learning_rate(step - 1, settings),
+            "elapsed_s": round(time.monotonic() - began, 1),
+        }
+        if step % settings.evaluate_every == 0 or step == settings.steps:
+            row |= evaluate(model.eval())
+            model.train()
+        with (run / "metrics.jsonl").open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        log(row)
+        if step % settings.checkpoint_every == 0 or step == settings.steps:
+            _save(run, model, optimizer, settings, step)
+    coca.save(run / "model", model, tokenizer, coca.model_config(settings.size, len(tokenizer)))
+    return model.eval()
+
+
+def _optimizer(model: CoCa, settings: CocaTraining) -> torch.optim.AdamW:
+    matrices = [p for p in model.parameters() if p.ndim > 1]
+    vectors = [p for p in model.parameters() if p.ndim <= 1]
+    return torch.optim.AdamW(
+        [
+            {"params": matrices, "weight_decay": settings.weight_decay},
+            {"params": vectors, "weight_decay": 0.0},
+        ],
+        lr=settings.lr,
+        betas=(0.9, 0.98),
+    )
+
+
+def _save(run: Path, model: CoCa, optimizer: torch.optim.AdamW, settings: CocaTraining, step: int) -> None:
+    state = {
+        "step": step,
+        "settings": config_hash(settings),
+        "model": model.state_dict(),
+        "optimizer": optimizer.state_dict(),
+    }
+    torch.save(state, run / f"{CHECKPOINT}.part")
+    os.replace(run / f"{CHECKPOINT}.part", run / CHECKPOINT)
+
+
+def _resume(run: Path, model: CoCa, optimizer: torch.optim.AdamW, settings: CocaTraining) -> int:
+    """Load the last checkpoint, if there is one; returns the steps done."""
+    rows = run / "metrics.jsonl"
+    step = 0
+    if (run / CHECKPOINT).exists():
+        state = torch.load(run / CHECKPOINT, weights_only=True)
+        if state["settings"] != config_hash(settings):
+            raise BadInput(
+                f"{run} holds a run with other settings ({asdict(settings)} are asked for now). "
+                "Give another --out, or delete that folder."
+            )
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        step = int(state["step"])
+    if rows.exists():  # steps after the checkpoint are done again
+        kept = [line for line in rows.read_text().splitlines() if _step_of(line) <= step]
+        rows.write_text("".join(f"{line}\n" for line in kept))
+    return step
+
+
+def _step_of(line: str) -> float:
+    try:
+        return float(json.loads(line)["step"])
+    except ValueError:  # the kill came in the middle of the line
+        return math.inf

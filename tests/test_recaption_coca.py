@@ -1,0 +1,241 @@
+"""The CoCa captioner: folder format, tiles, decoding and training, on a model of a few thousand weights."""
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from PIL import Image
+
+from curate.errors import BadInput
+from recaption import coca
+from recaption.coca_captioner import CocaCaptioner
+from recaption.coca_decode import greedy
+from recaption.coca_tokenizer import END_ID, build_tokenizer, join_words, words
+from recaption.coca_training import CHECKPOINT, CocaTraining, Example, encode, learning_rate, train
+
+TINY = coca.CocaSize(
+    width=32, head_width=16, patch=16, vision_layers=1, text_layers=1, decoder_layers=1, context_length=16
+)
+COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (30, 60, 220)}
+TEXTS = [f"a {colour} picture, all of it {colour}." for colour in COLOURS]
+
+
+def clip(colour: str, n_frames: int = 4) -> np.ndarray:
+    return np.full((n_frames, 18, 32, 3), COLOURS[colour], np.uint8)
+
+
+def examples(skip: int) -> Iterator[Example]:
+    number = skip
+    while True:
+        rng = np.random.default_rng(number)
+        colour = list(COLOURS)[rng.integers(3)]
+        captions = {"short": f"a {colour} picture", "dense": f"a {colour} picture, all of it {colour}."}
+        yield Example(clip(colour), captions)
+        number += 1
+
+
+def settings(**changes: object) -> CocaTraining:
+    base = CocaTraining(
+        size=TINY,
+        steps=200,
+        batch=12,
+        lr=1e-2,
+        warmup=5,
+        kind_shares={"short": 0.5, "dense": 0.5},
+        checkpoint_every=20,
+        evaluate_every=1000,
+        bf16=False,
+    )
+    return dataclasses.replace(base, **changes)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder trained for a few seconds on three colours."""
+    run = tmp_path_factory.mktemp("coca")
+    tokenizer = build_tokenizer(TEXTS, context_length=16)
+    train(run, tokenizer, examples, settings(), evaluate=lambda model: {}, log=lambda row: None)
+    return run / "model"
+
+
+def test_words_keep_hyphens_and_separate_signs() -> None:
+    assert words("A left-to-right move, don't stop.") == [
+        "a",
+        "left-to-right",
+        "move",
+        ",",
+        "don't",
+        "stop",
+        ".",
+    ]
+
+
+def test_join_words_writes_prose() -> None:
+    assert join_words(words("a red disc. it moves, then stops.")) == "A red disc. It moves, then stops."
+    assert join_words(words("a red disc moves left")) == "a red disc moves left"
+
+
+def test_tokenizer_survives_its_folder_and_pads_for_open_clip(folder: Path) -> None:
+    tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
+    ids = tokenizer(["a red picture", "a mauve picture"])
+    assert ids.shape == (2, 16)
+    vocabulary = tokenizer.tokenizer.get_vocab()
+    assert ids[0, :6].tolist() == [1, vocabulary["a"], vocabulary["red"], vocabulary["picture"], 2, 0]
+    assert ids[1, 2] == vocabulary["<unk>"]
+
+
+def test_encode_agrees_with_the_saved_tokenizer(folder: Path) -> None:
+    _, tokenizer = coca.load(folder)
+    for text in TEXTS:
+        assert encode(tokenizer, [text], None, 16)[0].tolist() == tokenizer(text).input_ids
+        assert encode(tokenizer, [text], "dense", 16)[0].tolist() == tokenizer(f"<dense> {text}").input_ids
+    cut = encode(tokenizer, ["a red picture " * 10], "short", 16)
+    assert cut.shape == (1, 16)
+    assert cut[0, -1] == END_ID
+
+
+def test_four_moments_are_the_centres_of_quarters() -> None:
+    assert coca.four_moments(4) == [0, 1, 2, 3]
+    assert coca.four_moments(8) == [1, 3, 5, 7]
+    assert coca.four_moments(100) == [12, 37, 62, 87]
+    assert coca.four_moments(2) == [0, 0, 1, 1]
+
+
+def test_tile_puts_four_moments_in_reading_order() -> None:
+    frames = np.stack([np.full((20, 30, 3), value, np.uint8) for value in (0, 51, 102, 255)])
+    image = coca.tile(frames)
+    assert image.shape == (3, 64, 64)
+    corners = [image[0, 0, 0], image[0, 0, 63], image[0, 63, 0], image[0, 63, 63]]
+    assert [round(float(value), 3) for value in corners] == [-1.0, -0.6, -0.2, 1.0]
+
+
+def test_tile_of_a_still_is_the_picture_that_open_clip_makes(folder: Path) -> None:
+    _, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{folder}")
+    picture = np.random.default_rng(0).integers(0, 256, (90, 160, 3), np.uint8)
+    theirs = preprocess(Image.fromarray(picture))
+    ours = coca.tile(picture[None])
+    assert theirs.shape == ours.shape == (3, 64, 64)
+    assert (theirs - ours).abs().max() < 0.02  # PIL rounds to eight bits between the two directions
+
+
+def test_forward_of_short_texts_equals_open_clip_at_full_length(folder: Path) -> None:
+    model, tokenizer = coca.load(folder)
+    images = torch.randn(2, 3, 64, 64)
+    ids = encode(tokenizer, TEXTS[:2], None, 16)
+    full = torch.nn.functional.pad(ids, (0, 16 - ids.shape[1]))
+    with torch.no_grad():
+        ours, theirs = coca.forward(model, images, ids), model(images, full)
+    assert ids.shape[1] < 16
+    torch.testing.assert_close(ours["text_features"], theirs["text_features"])
+    torch.testing.assert_close(ours["image_features"], theirs["image_features"])
+    torch.testing.assert_close(ours["logits"], theirs["logits"][:, : ids.shape[1] - 1])
+
+
+def test_cached_decoding_equals_recomputing_the_prefix() -> None:
+    model = coca.build(TINY, 40, seed=3).eval()
+    images = torch.randn(3, 3, 64, 64)
+    prompts = torch.tensor([[1, 4], [1, 5], [1, 4]])
+    got = greedy(model, images, prompts)
+    for place in range(3):
+        ids = prompts[place : place + 1]
+        while ids.shape[1] < TINY.context_length and ids[0, -1] != END_ID:
+            # One more id, because open_clip's logits leave out the last position.
+            with torch.no_grad():
+                logits = coca.forward(model, images[place : place + 1], torch.cat([ids, ids[:, -1:]], 1))[
+                    "logits"
+                ]
+            logits[0, -1, [0, 1, 3, 4, 5]] = -torch.inf
+            ids = torch.cat([ids, logits[:, -1].argmax(-1, keepdim=True)], 1)
+        assert got[place] == ids[0, 2:].tolist()
+    assert any(len(row) > 3 for row in got)
+
+
+def test_fresh_model_has_no_empty_weights_and_depends_on_the_seed_alone() -> None:
+    first, again, other = (coca.build(TINY, 40, seed=seed) for seed in (1, 1, 2))
+    assert all(torch.isfinite(p).all() and p.abs().max() < 10 for p in first.parameters())
+    projection = "text_decoder.text_projection"
+    torch.testing.assert_close(first.state_dict(), again.state_dict())
+    assert not torch.equal(first.state_dict()[projection], other.state_dict()[projection])
+    assert 0.1 < first.state_dict()[projection].std() < 0.25  # width ** -0.5 = 0.177
+
+
+def test_learning_rate_warms_up_and_ends_at_zero() -> None:
+    plan = settings(steps=100, warmup=10, lr=1.0)
+    assert learning_rate(0, plan) == pytest.approx(0.1)
+    assert learning_rate(9, plan) == learning_rate(10, plan) == 1.0
+    assert learning_rate(55, plan) == pytest.approx(0.5)
+    assert learning_rate(100, plan) == pytest.approx(0.0)
+
+
+def test_training_learns_colours_and_the_captioner_names_them(folder: Path) -> None:
+    from recaption.captioner import CaptionRequest
+
+    requests = [
+        CaptionRequest(clip_id=f"{colour}-{kind}", kind=kind, frames=clip(colour, 9), frame_times_s=(0.0,))
+        for kind in ("dense", "short")
+        for colour in COLOURS
+    ]
+    results = CocaCaptioner(folder).caption(requests)
+    assert [result.clip_id for result in results] == [request.clip_id for request in requests]
+    assert {result.clip_id: result.text_raw for result in results} == {
+        **{f"{colour}-dense": f"A {colour} picture, all of it {colour}." for colour in COLOURS},
+        **{f"{colour}-short": f"a {colour} picture" for colour in COLOURS},
+    }
+    assert all(result.status == "ok" and result.tokens_out for result in results)
+
+
+def test_two_towers_agree_on_colours(folder: Path) -> None:
+    model, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{folder}")
+    tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
+    images = torch.stack([preprocess(Image.fromarray(clip(colour)[0])) for colour in COLOURS])
+    with torch.no_grad():
+        likeness = model.encode_image(images) @ model.encode_text(tokenizer(TEXTS)).T
+    assert likeness.argmax(dim=1).tolist() == [0, 1, 2]
+
+
+def test_a_killed_training_ends_with_the_weights_of_an_unbroken_one(tmp_path: Path) -> None:
+    tokenizer = build_tokenizer(TEXTS, context_length=16)
+    plan = settings(steps=30, checkpoint_every=10, batch=4)
+
+    def go(run: Path, stop_after: int | None = None) -> dict[str, torch.Tensor]:
+        def log(row: dict) -> None:
+            if row["step"] == stop_after:
+                raise KeyboardInterrupt
+
+        model = train(run, tokenizer, examples, plan, evaluate=lambda model: {}, log=log)
+        return model.state_dict()
+
+    whole = go(tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        go(tmp_path / "killed", stop_after=17)
+    with (tmp_path / "killed" / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 1')  # the kill came in the middle of a line
+    torch.testing.assert_close(go(tmp_path / "killed"), whole, rtol=0, atol=0)
+    rows = [json.loads(line) for line in (tmp_path / "killed" / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == list(range(1, 31))
+
+
+def test_a_run_with_other_settings_is_not_continued(tmp_path: Path) -> None:
+    tokenizer = build_tokenizer(TEXTS, context_length=16)
+    quick = settings(steps=2, batch=2)
+    train(tmp_path, tokenizer, examples, quick, evaluate=lambda model: {}, log=lambda row: None)
+    assert (tmp_path / CHECKPOINT).exists()
+    with pytest.raises(BadInput, match="other settings"):
+        train(
+            tmp_path,
+            tokenizer,
+            examples,
+            dataclasses.replace(quick, lr=1e-4),
+            evaluate=lambda model: {},
+            log=lambda row: None,
+        )
+
+
+def test_a_folder_without_a_coca_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"open_clip_config\.json is missing"):
+        coca.load(tmp_path)
