@@ -13,7 +13,7 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from curate.errors import BadInput
 
@@ -119,10 +119,12 @@ def connect(dataset: Dataset) -> duckdb.DuckDBPyConnection:
         names[table] = table if parts else f"no_{table}"
         if parts:
             files = ", ".join(_quote(part) for part in parts)
-            columns = ", regexp_extract(filename, '/latents/([^/]+)/', 1) AS vae_id"
+            # Latents of several VAEs stand side by side; the folder tells which made a row.
+            vae_id = "EXCLUDE filename, regexp_extract(filename, '/latents/([^/]+)/', 1) AS vae_id"
+            is_latents = table == "latents"
             connection.execute(
-                f"CREATE VIEW {table} AS SELECT * {'EXCLUDE filename' + columns if table == 'latents' else ''} "
-                f"FROM read_parquet([{files}], union_by_name=true, filename={table == 'latents'})"
+                f"CREATE VIEW {table} AS SELECT * {vae_id if is_latents else ''} "
+                f"FROM read_parquet([{files}], union_by_name=true, filename={is_latents})"
             )
         else:  # an empty stand-in, so that the joined view has all its columns
             connection.register(f"empty_{table}", schema.empty_table())
@@ -135,17 +137,22 @@ def connect(dataset: Dataset) -> duckdb.DuckDBPyConnection:
     return connection
 
 
+def rows_of(connection: duckdb.DuckDBPyConnection, sql: str, *values: Any) -> list[dict[str, Any]]:
+    """The rows of an answer, with `values` for its question marks."""
+    # Through Arrow: DuckDB's own Python rows want pytz for a time with its zone.
+    rows: list[dict[str, Any]] = connection.sql(sql, params=list(values)).to_arrow_table().to_pylist()
+    return rows
+
+
 def overview(connection: duckdb.DuckDBPyConnection) -> str:
     """The views, their rows and columns, and two questions to begin with."""
     lines = []
-    names = connection.execute(
-        "SELECT view_name FROM duckdb_views() WHERE NOT internal AND NOT temporary ORDER BY view_oid"
-    ).fetchall()
-    for (name,) in names:
-        counted = connection.execute(f"SELECT count(*) FROM {name}").fetchone()
-        columns = connection.execute(f"SELECT column_name FROM (DESCRIBE {name})").fetchall()
-        lines.append(f"{name} ({counted[0] if counted else 0:,} rows)")
-        lines.append("    " + ", ".join(column for (column,) in columns))
+    names = "SELECT view_name FROM duckdb_views() WHERE NOT internal AND NOT temporary ORDER BY view_oid"
+    for name in [row["view_name"] for row in rows_of(connection, names)]:
+        counted = rows_of(connection, f"SELECT count(*) AS n FROM {name}")
+        columns = rows_of(connection, f"SELECT column_name FROM (DESCRIBE {name})")
+        lines.append(f"{name} ({counted[0]['n']:,} rows)")
+        lines.append("    " + ", ".join(row["column_name"] for row in columns))
     lines += [
         "",
         "Ask, for example:",
