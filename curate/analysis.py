@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from av.error import FFmpegError
 
-from curate.frames import Frame, Video, displayed_size, even_times, rotation_deg
+from curate.frames import Frame, Video, even_times, rotation_deg
 from curate.measures import phash, shot_scores
 from curate.shots import CutDetector, ShotConfig
 
@@ -151,7 +151,7 @@ class _Shots:
     def push(self, frame: Frame, end_s: float) -> None:
         if not self.size[0]:
             self.turn = rotation_deg(frame.raw)
-            self.size = displayed_size(frame.raw.width, frame.raw.height, frame.sample_aspect, self.turn)
+            self.size = frame.displayed_size
         small = frame.picture(height=ANALYSIS_LINES, width=self._width(ANALYSIS_LINES), rgb=False)
         self._open.append(self._sample(frame, small))
         for cut in self._detector.push(small):

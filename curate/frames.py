@@ -40,10 +40,15 @@ class Frame:
     raw: VideoFrame
     sample_aspect: float
 
+    @property
+    def displayed_size(self) -> tuple[int, int]:
+        """(width, height) in pixels as displayed."""
+        return displayed_size(self.raw.width, self.raw.height, self.sample_aspect, rotation_deg(self.raw))
+
     def picture(self, *, height: int | None = None, width: int | None = None, rgb: bool = True) -> np.ndarray:
         """The picture as displayed, (H, W, 3) uint8; `height` (or both sides) in pixels as displayed."""
         turn = rotation_deg(self.raw)
-        shown_w, shown_h = displayed_size(self.raw.width, self.raw.height, self.sample_aspect, turn)
+        shown_w, shown_h = self.displayed_size
         if height is None:
             height, width = shown_h, shown_w
         elif width is None:

@@ -78,10 +78,11 @@ def stages(config: CurateConfig) -> list[Stage]:
     from curate.clip_scores import ScoreWithClip, SkipClip
     from curate.sources import AnalyseSources
     from curate.units import CommitUnits
-    from pipelines.demo.weights import embedded
 
     clip = config.clip
     if clip.model == "embedded":
+        from pipelines.demo.weights import embedded
+
         clip = replace(clip, model=str(embedded("coca")))
     return [
         AnalyseSources(config.sources),

@@ -1,0 +1,87 @@
+"""Cut the kept clips and pack them, with their captions, into WebDataset shards.
+
+    reelmill shard --dataset ~/films --pack.target_mib=256
+
+Writes shards/BUCKET/NAME.tar (KEY.mp4, KEY.json) and shards/index.parquet. Running it again after new
+captions or other decisions writes only the shards that change.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from curate.cut import CutConfig
+from curate.shards import ShardConfig
+from pipelines.engine import Engine, RayConfig
+
+
+@dataclass(frozen=True)
+class ShardCommand:
+    """Cut kept clips out of their sources and pack them into WebDataset shards.
+
+    Attributes:
+        dataset: the dataset folder or URI.
+        cut: how clips are encoded.
+        pack: how they are packed.
+        engine: ray streams over a cluster or this machine; local runs in this process. Same shards.
+        ray: how to reach or start Ray.
+    """
+
+    dataset: str
+    cut: CutConfig = field(default_factory=CutConfig)
+    pack: ShardConfig = field(default_factory=ShardConfig)
+    engine: Engine = "ray"
+    ray: RayConfig = field(default_factory=RayConfig)
+
+
+def shard(config: ShardCommand) -> None:
+    """Cut what is not cut yet, pack what is not packed yet, then write the index."""
+    from curate.dataset import Dataset, config_hash
+    from curate.shard_plan import (
+        CutStore,
+        cut_units,
+        drop_stale,
+        kept_clips,
+        pack_units,
+        packed,
+        write_index,
+    )
+    from curate.shard_stages import CUT_INPUT, PACK_INPUT, CutClips, PackShards
+    from pipelines.engine import run_stages
+    from pipelines.progress import Progress
+
+    dataset = Dataset(config.dataset)
+    kept = kept_clips(dataset)
+    units = cut_units(kept, config.cut)
+
+    store = CutStore(dataset)
+    todo = [unit for unit in units if store.facts(unit) is None]
+    with Progress("cut", total=len(todo), unit="files") as progress:
+        stage = CutClips(config.dataset, config.cut)
+        for row in run_stages(config.engine, todo, CUT_INPUT, [stage], config.ray):
+            progress.advance(1, clips=row["clips"], failed=row["failed"])
+
+    store = CutStore(dataset)
+    cuts = [cut for unit in units for cut in store.facts(unit) or []]
+    packs = pack_units(kept, cuts, config.pack, config_hash(config.cut))
+    missing = [pack for pack, done in zip(packs, packed(dataset, packs), strict=True) if not done]
+    with Progress("pack", total=len(missing), unit="shards") as progress:
+        for row in run_stages(config.engine, missing, PACK_INPUT, [PackShards(config.dataset)], config.ray):
+            progress.advance(1, clips=row["clips"])
+
+    store.forget_all_but(units)
+    write_index(dataset, packs, cuts)
+    store.drop_clips()
+    drop_stale(dataset, packs)
+    failed = sum(cut["error"] is not None for cut in cuts)
+    print(f"shards {len(cuts) - failed} clips in {len(packs)} shards + {failed} failed")
+
+
+def main(argv: list[str] | None = None) -> int:
+    from pipelines.cli import run_command
+
+    return run_command(ShardCommand, shard, argv, name="shard")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
