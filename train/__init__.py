@@ -1,0 +1,1 @@
+"""Training of the networks: loops, losses, data, checkpoints. Needs torch, model/ and the shard contract."""
