@@ -27,11 +27,26 @@ from curate.errors import BadInput
 from pipelines.spelling import alternatives, check_args, fields, keys, nearest
 
 Config = TypeVar("Config")
+# In the help of an option; the choices of a Literal are listed beside its flag already.
+_PLAIN_TYPES = {
+    r"type: Literal\[.*?\](, )?": "",
+    r"(?<=type: )str\b": "text",
+    r"(?<=type: )int\b": "whole number",
+    r"(?<=type: )float\b": "number",
+    r"(?<=type: )bool\b": "true or false",
+    r"(?<=number|..text) \| null(?=, default)": " or null",
+}
 BAD_INPUT, INTERRUPTED, BROKEN_PIPE = 2, 130, 141
 
 
 class _Format(argparse.RawDescriptionHelpFormatter, jsonargparse.DefaultHelpFormatter):
-    """Keeps our paragraphs; types and defaults come from jsonargparse."""
+    """Keeps our paragraphs; types and defaults come from jsonargparse, said in plain words."""
+
+    def _expand_help(self, action: argparse.Action) -> str:
+        text = str(super()._expand_help(action))  # type: ignore[no-untyped-call]
+        for technical, plain in _PLAIN_TYPES.items():
+            text = re.sub(technical, plain, text)
+        return text
 
 
 def run_command(
@@ -150,6 +165,10 @@ def build_parser(
             action.help = "Print every option with its value as YAML, and exit."
         elif type(action).__name__ in ("_ActionConfigLoad", "_ActionHelpClassPath"):
             action.help = argparse.SUPPRESS  # a nested dataclass as a whole: its fields are listed
+    for group in parser._action_groups:
+        shown = [a.dest for a in group._group_actions if a.help != argparse.SUPPRESS and "." in a.dest]
+        if shown:
+            group.title = f"--{shown[0].rpartition('.')[0]}.*  {group.title or ''}".rstrip()
     return parser
 
 

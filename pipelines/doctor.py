@@ -215,7 +215,7 @@ def h264() -> Finding:
                 picture = np.full((64, 64, 3), 30 * level, np.uint8)
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
             container.mux(stream.encode())
-        with av.open(io.BytesIO(file.getvalue())) as written:
+        with av.open(io.BytesIO(file.getvalue()), "r") as written:
             frames = len(list(written.decode(video=0)))
     except (ImportError, ValueError, OSError) as error:  # av.error.FFmpegError is an OSError or ValueError
         remedy = "Install PyAV from its wheel (`pip install --only-binary :all: av`): it brings libx264."

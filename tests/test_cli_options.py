@@ -176,8 +176,11 @@ def test_help_tells_everything(capsys) -> None:
     assert text.startswith("usage: reelmill curate --input INPUT [options]\n")
     assert "Find the shots in footage.\n\nA second paragraph that goes on.\n" in text
     flat = " ".join(text.split())
-    assert "difference that makes a cut, in levels of luma. (type: float, default: 27.0)" in flat
-    assert "folder of videos. (required, type: str)" in flat
+    assert "--split.* how shots are found: --split.threshold" in flat
+    assert "difference that makes a cut, in levels of luma. (type: number, default: 27.0)" in flat
+    assert "folder of videos. (required, type: text)" in flat
+    assert "null for no limit. (type: number or null, default: null)" in flat
+    assert "{local,ray} where the work runs. (default: ray)" in flat
     assert "example:\n  reelmill curate --input films --split.threshold=30\n" in text
     assert "class_path" not in text
 
