@@ -139,15 +139,13 @@ def load(folder: str | Path) -> tuple[CoCa, Any]:
             )
     if "multimodal_cfg" not in json.loads((folder / CONFIG_FILE).read_text()).get("model_cfg", {}):
         raise BadInput(f"{folder} holds a CLIP without a caption decoder; a captioner needs a CoCa.")
-    quiet, log = logging.WARNING, logging.getLogger()
-    before, _ = (
-        log.level,
-        log.setLevel(max(quiet, log.level)),
-    )  # open_clip reports each step on the root logger
+    root = logging.getLogger()
+    before = root.level
+    root.setLevel(max(logging.WARNING, before))  # open_clip reports each of its steps there
     try:
         model = open_clip.create_model(f"local-dir:{folder}")
     finally:
-        log.setLevel(before)
+        root.setLevel(before)
     return model.eval(), AutoTokenizer.from_pretrained(folder)
 
 
