@@ -13,6 +13,7 @@ from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 # A band that very many clips share (black, white, test cards) tells nothing and would cost quadratic time.
 _CROWDED_BAND = 200
@@ -58,10 +59,15 @@ def near_copies(clips: pa.Table, passed: np.ndarray, limits: Limits) -> dict[int
 
 def _quality_order(clips: pa.Table) -> dict[int, int]:
     """Row -> rank, 0 for the best copy to keep."""
-    pixels = [w * h for w, h in zip(clips["width"].to_pylist(), clips["height"].to_pylist(), strict=True)]
-    sharp = [value or 0.0 for value in clips["sharpness"].to_pylist()]
-    ids = clips["clip_id"].to_pylist()
-    rows = sorted(range(len(ids)), key=lambda row: (-pixels[row], -sharp[row], ids[row]))
+    ranked = pa.table(
+        {
+            "pixels": pc.multiply(clips["width"].cast(pa.int64()), clips["height"].cast(pa.int64())),
+            "sharpness": clips["sharpness"],
+            "clip_id": clips["clip_id"],
+        }
+    )
+    order = [("pixels", "descending"), ("sharpness", "descending"), ("clip_id", "ascending")]
+    rows = pc.sort_indices(ranked, sort_keys=order).to_pylist()  # nulls last
     return {row: rank for rank, row in enumerate(rows)}
 
 

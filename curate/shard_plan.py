@@ -127,14 +127,14 @@ class CutStore:
     def forget_all_but(self, units: list[dict]) -> None:
         """Drop the facts of other runs, so that a later run cannot take its clips for these."""
         wanted = {unit["unit"] for unit in units}
-        for name in self._files:
-            if name.split("/")[0].removesuffix(".parquet") not in wanted:
+        for name in {name.split("/")[0] for name in self._files}:
+            if name.removesuffix(".parquet") not in wanted:
                 self.dataset.remove(CUTS, name)
 
     def drop_clips(self) -> None:
         """The shards hold the clips now."""
-        for name in self.dataset.files(CUTS, ".mp4"):
-            self.dataset.remove(CUTS, name)
+        for unit in {name.split("/")[0] for name in self.dataset.files(CUTS, ".mp4")}:
+            self.dataset.remove(CUTS, unit)
 
 
 def pack_units(kept: Kept, cuts: list[dict], config: ShardConfig, made_by: str) -> list[dict]:

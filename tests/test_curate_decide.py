@@ -1,0 +1,105 @@
+"""Decisions: reasons with figures, policies for null, copies, and 100,000 clips at once."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from curate.decide import DecideConfig, Range, decide, reason_name
+from curate.tables import CLIPS, DECISIONS
+
+
+def clip(number: int, **columns: object) -> dict:
+    good = {
+        "clip_id": f"{number:024x}",
+        "source_id": f"{number:032x}",
+        "start_s": 0.0,
+        "end_s": 3.0,
+        "width": 640,
+        "height": 360,
+        "motion": 2.0,
+        "luma": 100.0,
+        "black_ratio": 0.0,
+        "static_ratio": 0.0,
+        "sharpness": 500.0,
+    }
+    return good | columns
+
+
+def run(*clips: dict, config: DecideConfig | None = None) -> list[dict]:
+    table = pa.Table.from_pylist(list(clips), schema=CLIPS)
+    return decide(table, config or DecideConfig()).to_pylist()
+
+
+def test_reasons_carry_their_figures_and_all_are_given() -> None:
+    good, bad = run(clip(1), clip(2, motion=0.12, luma=7.5))
+    assert (good["keep"], good["reason"], good["reasons"]) == (True, None, [])
+    assert bad["keep"] is False
+    assert bad["reason"] == "luma 7.50 < 20"
+    assert bad["reasons"] == ["luma 7.50 < 20", "motion 0.12 < 0.3"]
+
+
+def test_a_value_on_the_bound_is_kept_and_one_beside_it_shows_the_difference() -> None:
+    config = DecideConfig(motion=Range(min=0.5))
+    on, under = run(clip(1, motion=0.5), clip(2, motion=0.499), config=config)
+    assert on["keep"] is True
+    assert under["reason"] == "motion 0.499 < 0.5"
+
+
+@pytest.mark.parametrize(("policy", "kept"), [("keep", True), ("reject", False)])
+def test_null_is_decided_by_policy_alone(policy: str, kept: bool) -> None:
+    config = DecideConfig(motion=Range(min=0.5, null=policy))  # type: ignore[arg-type]
+    (row,) = run(clip(1, motion=None), config=config)
+    assert row["keep"] is kept
+    assert row["reason"] == (None if kept else "motion is null")
+
+
+def test_without_a_bound_null_is_no_reason() -> None:
+    config = DecideConfig(aesthetic=Range(null="reject"))
+    assert run(clip(1, aesthetic=None), config=config)[0]["keep"] is True
+
+
+def test_of_copies_the_larger_stays_and_is_named() -> None:
+    same = "f0f0f0f0f0f0f0f0-1234567890abcdef-00ff00ff00ff00ff"
+    near = "f0f0f0f0f0f0f0f1-1234567890abcdef-00ff00ff00ff00fe"
+    far = "0f0f0f0f0f0f0f0f-1234567890abcdef-ff00ff00ff00ff00"
+    small, large, other = run(
+        clip(1, phash=near, width=320, height=180), clip(2, phash=same), clip(3, phash=far)
+    )
+    assert small["duplicate_of"] == large["clip_id"]
+    assert small["reason"] == f"copy of {large['clip_id']} (0.7 of 64 bits differ <= 6)"
+    assert reason_name(small["reason"]) == "copy"
+    assert large["keep"] is True
+    assert other["keep"] is True
+
+
+def test_copies_must_last_about_as_long() -> None:
+    same = "f0f0f0f0f0f0f0f0-1234567890abcdef-00ff00ff00ff00ff"
+    rows = run(clip(1, phash=same), clip(2, phash=same, end_s=6.0))
+    assert [row["keep"] for row in rows] == [True, True]
+
+
+def test_a_rejected_clip_cannot_be_the_better_copy() -> None:
+    same = "f0f0f0f0f0f0f0f0-1234567890abcdef-00ff00ff00ff00ff"
+    dark, bright = run(clip(1, phash=same, luma=1.0, width=1280, height=720), clip(2, phash=same))
+    assert dark["reason"] == "luma 1.00 < 20"
+    assert bright["keep"] is True
+
+
+def test_hundred_thousand_clips() -> None:
+    n = 100_000
+    rng = np.random.default_rng(0)
+    columns = {name: pa.nulls(n, CLIPS.field(name).type) for name in CLIPS.names}
+    columns |= {
+        "clip_id": pa.array([f"{i:024x}" for i in range(n)]),
+        "source_id": pa.array([f"{i:032x}" for i in range(n)]),
+        "start_s": pa.array(np.zeros(n)),
+        "end_s": pa.array(np.full(n, 3.0)),
+        "motion": pa.array(rng.random(n).astype(np.float32)),
+    }
+    clips = pa.Table.from_arrays([columns[name] for name in CLIPS.names], schema=CLIPS)
+    decisions = decide(clips, DecideConfig(motion=Range(min=0.5)))
+    assert decisions.schema == DECISIONS
+    expected = int((np.asarray(columns["motion"]) >= np.float32(0.5)).sum())
+    assert sum(decisions["keep"].to_pylist()) == expected
