@@ -1,0 +1,84 @@
+"""What the report shows of training: loss curves from metrics.jsonl, and the samples that lie beside them."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import TYPE_CHECKING, Any
+
+from pipelines.report_pictures import as_uri
+
+if TYPE_CHECKING:
+    from curate.dataset import Dataset
+
+POINTS = 400
+SAMPLES = 12
+SAMPLE_BYTES = 1_500_000
+_KINDS = {".mp4": "video/mp4", ".png": "image/png", ".webp": "image/webp", ".jpg": "image/jpeg"}
+
+
+def runs(folder: Dataset, below: str) -> list[dict[str, Any]]:
+    """Every run under `below` (`""`: the folder itself is the run) that has a metrics.jsonl."""
+    names = folder.files(below) if below else folder.files("")
+    found = []
+    for name in names:
+        if name.rpartition("/")[2] != "metrics.jsonl":
+            continue
+        run = name.rpartition("/")[0]
+        prefix = "/".join(part for part in (below, run) if part)
+        title = run or folder.uri.rstrip("/").rpartition("/")[2]
+        found.append(_run(folder, prefix, title))
+    return found
+
+
+def _run(folder: Dataset, prefix: str, name: str) -> dict[str, Any]:
+    path = [prefix] if prefix else []
+    rows = read_metrics(folder.read_bytes(*path, "metrics.jsonl"))
+    losses = [(row["step"], row["loss"]) for row in rows if "loss" in row]
+    checks = [(row["step"], row["val_loss"]) for row in rows if "val_loss" in row]
+    last = {key: value for row in rows for key, value in row.items()}  # the newest of every figure
+    return {
+        "name": name,
+        "steps": last.get("step", 0),
+        "points": thin([point for point in losses if math.isfinite(point[1])], POINTS),
+        "val_points": thin([point for point in checks if math.isfinite(point[1])], POINTS),
+        "not_finite": sum(not math.isfinite(loss) for _, loss in losses),
+        "last": {k: v for k, v in last.items() if isinstance(v, int | float) and math.isfinite(v)},
+        **_samples(folder, "/".join([*path, "samples"])),
+    }
+
+
+def read_metrics(text: bytes) -> list[dict[str, Any]]:
+    """Rows of metrics.jsonl that have a step; a last line cut short by a kill is left out."""
+    rows = []
+    for line in text.decode("utf-8", "replace").splitlines():
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        if isinstance(row, dict) and isinstance(row.get("step"), int):
+            rows.append(row)
+    return rows
+
+
+def thin(points: list[tuple[int, float]], most: int) -> list[list[float]]:
+    """At most `most` points, each the mean of as many neighbours."""
+    size = max(1, math.ceil(len(points) / most))
+    groups = [points[place : place + size] for place in range(0, len(points), size)]
+    return [[group[-1][0], sum(loss for _, loss in group) / len(group)] for group in groups]
+
+
+def _samples(folder: Dataset, below: str) -> dict[str, Any]:
+    """Samples as data URIs; those too large for a page, or too many, are only named."""
+    shown: list[dict[str, str]] = []
+    left_out: list[str] = []
+    for name in folder.files(below):
+        kind = _KINDS.get("." + name.rpartition(".")[2].lower())
+        if kind is None:
+            continue
+        data = folder.read_bytes(below, name) if len(shown) < SAMPLES else b""
+        if not data or len(data) > SAMPLE_BYTES:
+            left_out.append(name)
+        else:
+            shown.append({"name": name, "kind": kind.partition("/")[0], "uri": as_uri(data, kind)})
+    return {"samples": shown, "samples_left_out": left_out}

@@ -1,0 +1,161 @@
+"""The report's figures against literal counts: what comes in must add up to what became of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from small_dataset import CLIPS, ERROR, build, clip_id
+
+from curate.dataset import Dataset
+from curate.funnel import count_funnel
+from curate.tables import CAPTIONS, SHARDS
+from pipelines import report_data as data
+from pipelines.query import connect
+from pipelines.report_runs import read_metrics, runs, thin
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory) -> Dataset:
+    return build(tmp_path_factory.mktemp("report"))
+
+
+def parts(stage: dict) -> dict[str, tuple[int, str]]:
+    return {part["name"]: (part["n"], part["outcome"]) for part in stage["parts"]}
+
+
+def test_the_funnel_adds_up(dataset: Dataset) -> None:
+    stages = data.funnel(connect(dataset))
+    assert [(stage["name"], stage["total"]) for stage in stages] == [
+        ("files in", 4), ("shots found", 8), ("kept shots to caption", 5), ("kept shots to shard", 5),
+        ("kept shots to encode", 5),
+    ]  # fmt: skip
+    for stage in stages:
+        assert sum(part["n"] for part in stage["parts"]) == stage["total"]
+    assert parts(stages[0]) == {"ok": (2, "good"), "read in part": (1, "good"), "failed": (1, "failed")}
+    assert parts(stages[1]) == {
+        "kept": (5, "good"), "black ratio": (1, "rejected"), "motion": (1, "rejected"), "duplicate": (1, "rejected")
+    }  # fmt: skip
+    assert parts(stages[2]) == {"captioned": (5, "good")}
+
+
+def test_the_funnel_is_that_of_curate(dataset: Dataset) -> None:
+    told = count_funnel(dataset)
+    files, shots = data.funnel(connect(dataset))[:2]
+    assert (files["total"], shots["total"], parts(shots)["kept"][0]) == (told.sources, told.clips, told.kept)
+    assert {name.replace("_", " "): n for name, n in told.rejected.items()} == {
+        part["name"]: part["n"] for part in shots["parts"] if part["outcome"] == "rejected"
+    }
+
+
+def test_what_failed_and_what_was_not_done_yet_is_counted(tmp_path: Path) -> None:
+    dataset = build(tmp_path, tables=("sources", "clips", "decisions"))
+    bad = [{"clip_id": clip_id("a0"), "error": "no space"}, {"clip_id": clip_id("a1"), "shard": "x/0.tar"}]
+    dataset.write("shards", pa.Table.from_pylist(bad, schema=SHARDS))
+    tried = [
+        {"caption_id": "1", "clip_id": clip_id("a0"), "kind": "original", "text": "mine", "status": "ok"},
+        {
+            "caption_id": "2",
+            "clip_id": clip_id("b0"),
+            "kind": "dense",
+            "text": None,
+            "status": "error",
+            "error": "e",
+        },
+        {"caption_id": "3", "clip_id": clip_id("c0"), "kind": "dense", "text": None, "status": "refused"},
+        {"caption_id": "4", "clip_id": clip_id("c0"), "kind": "short", "text": "yes", "status": "ok"},
+    ]
+    dataset.write("captions", pa.Table.from_pylist(tried, schema=CAPTIONS))
+    captions, shards, latents = data.funnel(connect(dataset))[2:]
+    assert parts(captions) == {"captioned": (1, "good"), "failed": (1, "failed"), "not yet": (3, "waiting")}
+    assert parts(shards) == {"in shards": (1, "good"), "failed": (1, "failed"), "not yet": (3, "waiting")}
+    assert parts(latents) == {"not yet": (5, "waiting")}
+    n, errors = data.errors(connect(dataset))
+    assert n == 4
+    assert [row["error"] for row in errors][1:] == [ERROR, "e", "no space"]
+
+
+def test_only_clips(tmp_path: Path) -> None:
+    tables = connect(build(tmp_path, tables=("sources", "clips")))
+    assert parts(data.funnel(tables)[1]) == {"not decided yet": (8, "waiting")}
+    assert [clip["clip_id"] for clip in data.gallery(tables, 3)] == [clip_id(c) for c in ("a0", "a1", "b0")]
+    assert data.histograms(tables)[1]["limits"] == []
+    assert data.captions(tables) == []
+
+
+def test_histograms_count_every_shot_and_know_the_limit(dataset: Dataset) -> None:
+    found = {score["name"]: score for score in data.histograms(connect(dataset))}
+    motion = found["motion"]
+    assert motion["limits"] == [{"op": "<", "bound": 0.5}]
+    assert (sum(motion["kept"]), sum(motion["rejected"])) == (4, 3)
+    assert (motion["n"], motion["nulls"], motion["median"]) == (7, 1, 3.0)
+    assert motion["reasons"] == ["flow needs two frames (1)"]
+    # 36 bins over 0.02..6: 0.02 and 0.12 lie in the first bin, 3.0 (one kept, one rejected) in the 18th
+    assert (motion["rejected"][0], motion["kept"][17], motion["rejected"][17]) == (2, 1, 1)
+    assert found["black_ratio"]["limits"] == [{"op": ">", "bound": 0.1}]
+    assert (found["nsfw"]["n"], found["nsfw"]["nulls"], found["nsfw"]["kept"]) == (0, 8, [])
+    assert found["luma"]["about"].startswith("mean luma")
+
+
+def test_outliers_do_not_flatten_a_histogram() -> None:
+    import numpy as np
+
+    values = np.concatenate([np.linspace(0, 1, 999), [1000.0]])
+    binned = data._binned(values, np.ones(1000, bool), [2.0])
+    assert binned["edges"] == [0.0, 2.0]  # the limit is always inside
+    assert binned["over"] == 1
+    assert sum(binned["kept"]) == 1000
+    assert binned["max"] == 1000.0
+
+
+def test_the_gallery_takes_rejected_clips_from_every_reason(dataset: Dataset) -> None:
+    chosen = data.gallery(connect(dataset), 2)
+    assert [clip["clip_id"] for clip in chosen] == [clip_id(c) for c in ("a0", "a1", "b1", "b2")]
+    assert chosen[2]["reasons"] == CLIPS["b1"][3]
+    assert [row["text"] for row in chosen[0]["captions"]] == [
+        "a screen of one colour, dense, of a0", "a newer one, not chosen", "a screen, a0"
+    ]  # fmt: skip
+
+
+def test_captions_by_captioner(dataset: Dataset) -> None:
+    rows = data.captions(connect(dataset))
+    assert [(r["kind"], r["n"], r["with_text"], r["distinct_texts"]) for r in rows] == [
+        ("dense", 10, 10, 6), ("rewrite", 1, 0, 0), ("short", 5, 5, 5)
+    ]  # fmt: skip
+    assert rows[2]["words"] == 3.0
+
+
+def test_clips_by_camera(dataset: Dataset) -> None:
+    assert data.counts_by(connect(dataset), "camera") == [
+        {"name": "pan", "kept": 3, "rejected": 1}, {"name": "static", "kept": 2, "rejected": 2}
+    ]  # fmt: skip
+
+
+def test_runs(tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "first"
+    (folder / "samples").mkdir(parents=True)
+    lines = [json.dumps({"step": s, "loss": 2.0 / s, "lr": 0.1}) for s in range(1, 11)]
+    lines += ['{"step": 11, "loss": NaN}', '{"step": 11, "val_loss": 0.5}', '{"step": 12, "lo']
+    (folder / "metrics.jsonl").write_text("\n".join(lines))
+    (folder / "samples" / "strip.png").write_bytes(b"png")
+    (folder / "samples" / "large.mp4").write_bytes(bytes(2_000_000))
+    (folder / "samples" / "notes.txt").write_text("no picture")
+    for run in (runs(Dataset(tmp_path), "runs")[0], runs(Dataset(folder), "")[0]):
+        assert run["name"] == "first"
+        assert run["points"][0] == [1, 2.0]
+        assert len(run["points"]) == 10
+        assert run["val_points"] == [[11, 0.5]]
+        assert run["not_finite"] == 1
+        assert run["last"] == {"step": 11, "lr": 0.1, "val_loss": 0.5}
+        assert run["samples"] == [{"name": "strip.png", "kind": "image", "uri": "data:image/png;base64,cG5n"}]
+        assert run["samples_left_out"] == ["large.mp4"]
+    assert runs(Dataset(tmp_path / "none"), "runs") == []
+
+
+def test_metrics_cut_short_and_thinned() -> None:
+    assert read_metrics(b'{"step": 1, "loss": 1}\n[3]\n{"loss": 2}\n{"step": 2, "lo') == [
+        {"step": 1, "loss": 1}
+    ]
+    assert thin([(1, 1.0), (2, 3.0), (3, 5.0)], 2) == [[2, 2.0], [3, 5.0]]
