@@ -56,18 +56,21 @@ def shard(config: ShardCommand) -> None:
 
     store = CutStore(dataset)
     todo = [unit for unit in units if store.facts(unit) is None]
-    with Progress("cut", total=len(todo), unit="files") as progress:
-        stage = CutClips(config.dataset, config.cut)
-        for row in run_stages(config.engine, todo, CUT_INPUT, [stage], config.ray):
-            progress.advance(1, clips=row["clips"], failed=row["failed"])
+    if todo:
+        with Progress("cut", total=len(todo), unit="files") as progress:
+            stage = CutClips(config.dataset, config.cut)
+            for row in run_stages(config.engine, todo, CUT_INPUT, [stage], config.ray):
+                progress.advance(1, clips=row["clips"], failed=row["failed"])
 
     store = CutStore(dataset)
     cuts = [cut for unit in units for cut in store.facts(unit) or []]
     packs = pack_units(kept, cuts, config.pack, config_hash(config.cut))
     missing = [pack for pack, done in zip(packs, packed(dataset, packs), strict=True) if not done]
-    with Progress("pack", total=len(missing), unit="shards") as progress:
-        for row in run_stages(config.engine, missing, PACK_INPUT, [PackShards(config.dataset)], config.ray):
-            progress.advance(1, clips=row["clips"])
+    if missing:
+        with Progress("pack", total=len(missing), unit="shards") as progress:
+            stages = [PackShards(config.dataset)]
+            for row in run_stages(config.engine, missing, PACK_INPUT, stages, config.ray):
+                progress.advance(1, clips=row["clips"])
 
     store.forget_all_but(units)
     write_index(dataset, packs, cuts)

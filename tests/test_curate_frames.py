@@ -40,8 +40,13 @@ def test_variable_frame_rate_keeps_its_times(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "width", "height"),
-    [("rotation_0.mov", 568, 320), ("rotation_90.mov", 320, 568), ("rotation_180.mov", 568, 320), ("rotation_270.mov", 320, 568)],
-)  # fmt: skip
+    [
+        ("rotation_0.mov", 568, 320),
+        ("rotation_90.mov", 320, 568),
+        ("rotation_180.mov", 568, 320),
+        ("rotation_270.mov", 320, 568),
+    ],
+)
 def test_rotation_by_metadata(footage: Path, name: str, width: int, height: int) -> None:
     (picture,), _ = read_frames(str(footage / "edge" / name), [0.0])
     assert picture.shape == (height, width, 3)

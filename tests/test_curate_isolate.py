@@ -39,7 +39,7 @@ def test_memory_is_capped(child: Isolated) -> None:
 
 
 def test_exceptions_come_back_with_their_trace(child: Isolated) -> None:
-    with pytest.raises(ValueError, match="math domain|nonnegative") as caught:
+    with pytest.raises(ValueError, match=r"math domain|nonnegative") as caught:
         child.call("math:sqrt", -1.0, deadline_s=20)
     assert any("Traceback" in note for note in caught.value.__notes__)
 
