@@ -10,9 +10,10 @@ The place in the list decides nothing, so batches may complete in any order.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 Kind = Literal["short", "dense"]
 Status = Literal["ok", "truncated", "refused", "repetitive", "wrong_lang", "bad_json", "error"]

@@ -85,7 +85,7 @@ _PREAMBLE = re.compile(
     r"|(?:\**(?:caption|description|answer|video description)\**\s*:\**\s*)"
     r"|(?:(?:the|this) (?:video|clip|image|footage|scene|video clip|sequence)"
     r"(?: clip)? (?:shows|depicts|features|captures|displays|presents|begins with|opens with)\s+(?:that\s+)?)"
-    r"|(?:in (?:the|this) (?:video|clip|image|footage)(?: clip)?,\s*))",
+    r"|(?:in (?:the|this) (?:video|clip|image|footage)(?: clip)?(?:,\s*|\s+(?=(?:an?|the)\s))))",
     flags=re.I,
 )
 

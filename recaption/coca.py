@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +20,8 @@ import torch
 import torch.nn.functional as F
 
 from curate.errors import BadInput
+from recaption.coca_folder import CONFIG_FILE, N_FRAMES, WEIGHTS_FILE, check_folder
+from recaption.coca_settings import CocaSize
 from recaption.coca_tokenizer import END_ID, PAD_ID
 
 if TYPE_CHECKING:
@@ -28,32 +29,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 IMAGE_SIZE, TILES = 64, 2
-N_FRAMES = TILES * TILES
-CONFIG_FILE, WEIGHTS_FILE = "open_clip_config.json", "open_clip_model.safetensors"
 MEAN = STD = 0.5
-
-
-@dataclass(frozen=True)
-class CocaSize:
-    """Size of the captioner. The three towers share one width.
-
-    Attributes:
-        width: features per token; a multiple of head_width.
-        head_width: features per attention head.
-        patch: side of an image patch in pixels; divides 64.
-        vision_layers: blocks of the vision tower.
-        text_layers: blocks of the text tower (contrastive loss, and text embeddings for the DiT).
-        decoder_layers: blocks of the caption decoder, each with self- and cross-attention.
-        context_length: most tokens in a text, start and end included.
-    """
-
-    width: int = 128
-    head_width: int = 32
-    patch: int = 8
-    vision_layers: int = 4
-    text_layers: int = 2
-    decoder_layers: int = 2
-    context_length: int = 96
 
 
 def model_config(size: CocaSize, vocabulary: int) -> dict[str, Any]:
@@ -131,12 +107,7 @@ def load(folder: str | Path) -> tuple[CoCa, Any]:
     from transformers import AutoTokenizer
 
     folder = Path(folder)
-    for name in (CONFIG_FILE, WEIGHTS_FILE, "tokenizer.json"):
-        if not (folder / name).is_file():
-            raise BadInput(
-                f"{folder} is not a CoCa folder: {name} is missing. Give a folder that "
-                "`reelmill train-captioner` wrote, or leave the option out to use the embedded one."
-            )
+    check_folder(folder)
     if "multimodal_cfg" not in json.loads((folder / CONFIG_FILE).read_text()).get("model_cfg", {}):
         raise BadInput(f"{folder} holds a CLIP without a caption decoder; a captioner needs a CoCa.")
     root = logging.getLogger()

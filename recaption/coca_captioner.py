@@ -6,31 +6,20 @@ results = captioner.caption(requests)
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import time
 from pathlib import Path
 
 import torch
 
-from curate.errors import BadInput
 from recaption import coca
 from recaption.captioner import CaptionerIdentity, CaptionRequest, CaptionResult
 from recaption.coca_decode import greedy
+from recaption.coca_folder import model_name
 from recaption.coca_tokenizer import END_ID, KIND_TOKENS, START, join_words
 
 log = logging.getLogger(__name__)
 BATCH = 64
-
-
-def model_name(folder: str | Path) -> str:
-    """`coca-` and 12 hex digits of the hash of the weights, config and tokenizer: what captions depend on."""
-    digest = hashlib.blake2b(digest_size=6)
-    for name in (coca.CONFIG_FILE, coca.WEIGHTS_FILE, "tokenizer.json"):
-        if not (Path(folder) / name).is_file():
-            raise BadInput(f"{folder} is not a CoCa folder: {name} is missing.")
-        digest.update((Path(folder) / name).read_bytes())
-    return f"coca-{digest.hexdigest()}"
 
 
 class CocaCaptioner:

@@ -13,7 +13,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,7 @@ import torch.nn.functional as F
 from curate.dataset import config_hash
 from curate.errors import BadInput
 from recaption import coca
+from recaption.coca_settings import CocaTraining
 from recaption.coca_tokenizer import END, KIND_TOKENS, PAD_ID, START, words
 
 if TYPE_CHECKING:
@@ -45,46 +46,6 @@ class Example:
 
     frames: np.ndarray
     captions: dict[str, str]
-
-
-@dataclass(frozen=True)
-class CocaTraining:
-    """How the captioner is trained.
-
-    Attributes:
-        size: size of the model.
-        steps: optimiser steps.
-        batch: examples per step.
-        lr: highest learning rate of AdamW; warm-up, then a cosine to zero.
-        warmup: steps of linear warm-up.
-        weight_decay: AdamW's, on matrices only.
-        contrastive_weight: weight of the contrastive loss beside the captioning loss (weight 1).
-        kind_shares: share of the steps by kind of caption; kinds without a prompt token of their own
-            (original) train the contrastive towers only.
-        bare_share: share of the steps whose texts lack the kind token, as a text encoder sees them.
-        grad_clip: largest norm of the gradient.
-        bf16: compute matrix products in bfloat16 (1.4 times as fast on a CPU with avx512_bf16).
-        checkpoint_every: steps between checkpoints.
-        evaluate_every: steps between validations (and one at the end).
-        seed: of weights, examples and choices.
-    """
-
-    size: coca.CocaSize = field(default_factory=coca.CocaSize)
-    steps: int = 5000
-    batch: int = 48
-    lr: float = 1e-3
-    warmup: int = 200
-    weight_decay: float = 0.05
-    contrastive_weight: float = 0.5
-    kind_shares: dict[str, float] = field(
-        default_factory=lambda: {"short": 0.45, "dense": 0.45, "original": 0.1}
-    )
-    bare_share: float = 0.4
-    grad_clip: float = 1.0
-    bf16: bool = True
-    checkpoint_every: int = 250
-    evaluate_every: int = 1000
-    seed: int = 0
 
 
 def learning_rate(step: int, settings: CocaTraining) -> float:

@@ -16,7 +16,7 @@ import logging
 import os
 import random
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -24,55 +24,13 @@ from typing import Any
 import httpx
 import numpy as np
 
-from curate.errors import BadInput
-from recaption.captioner import CaptionerIdentity, CaptionRequest, CaptionResult
+from recaption.captioner import CaptionRequest, CaptionResult
+from recaption.openai_config import OpenAIConfig
 
 # Each request in words is httpx's INFO; a run of a million clips does not want them.
 logging.getLogger("httpx").setLevel(logging.WARNING)
 
 KEY_VARIABLES = ("REELMILL_API_KEY", "OPENAI_API_KEY")
-
-
-@dataclass(frozen=True)
-class OpenAIConfig:
-    """Where the server is and how it is asked. The key comes from REELMILL_API_KEY or OPENAI_API_KEY alone.
-
-    Attributes:
-        base_url: address up to and with /v1.
-        model: the model's name, as the server knows it.
-        revision: revision of that model; part of a caption's identity.
-        in_flight: most requests at once.
-        timeout_s: longest wait for one answer, in seconds.
-        retries: most tries after the first.
-        backoff_s: pause before the first retry; doubles each time, with jitter.
-        backoff_max_s: longest pause, also where Retry-After asks for more.
-        max_tokens: longest answer in tokens.
-        temperature: of the sampling; 0 takes the likeliest token.
-        jpeg_quality: of the frames sent, 1 to 100.
-    """
-
-    base_url: str = "http://127.0.0.1:8000/v1"
-    model: str = ""
-    revision: str | None = None
-    in_flight: int = 16
-    timeout_s: float = 120.0
-    retries: int = 5
-    backoff_s: float = 0.5
-    backoff_max_s: float = 60.0
-    max_tokens: int = 512
-    temperature: float = 0.0
-    jpeg_quality: int = 90
-
-    def identity(self) -> CaptionerIdentity:
-        """What a caption_id knows of this backend. The address does not change the words, so it is not in it."""
-        if not self.model:
-            raise BadInput("--captioner.openai.model must name the model that the server offers.")
-        sampling = {
-            "temperature": self.temperature,
-            "max_tokens": self.max_tokens,
-            "jpeg_quality": self.jpeg_quality,
-        }
-        return CaptionerIdentity("openai", self.model, self.revision, sampling)
 
 
 class _Passing(Exception):

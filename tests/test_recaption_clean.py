@@ -14,6 +14,7 @@ GOOD = [
     "Here a river bends twice.",
     "I-beams hang from a crane.",
     'A sign reads "OPEN".',
+    "In the video arcade, lights blink.",
 ]
 
 
@@ -44,6 +45,7 @@ def test_good_captions_stay_as_they_are(text: str) -> None:
             "The disc moves.",
             ("drop_preamble",),
         ),
+        ("In this clip a red disc moves.", "A red disc moves.", ("drop_preamble",)),
         ("```\nThe clip shows a disc.\n```", "A disc.", ("drop_fence", "drop_preamble")),
     ],
 )

@@ -15,10 +15,11 @@ from curate.errors import BadInput
 from recaption import coca
 from recaption.coca_captioner import CocaCaptioner
 from recaption.coca_decode import greedy
+from recaption.coca_settings import CocaSize, CocaTraining
 from recaption.coca_tokenizer import END_ID, build_tokenizer, join_words, words
-from recaption.coca_training import CHECKPOINT, CocaTraining, Example, encode, learning_rate, train
+from recaption.coca_training import CHECKPOINT, Example, encode, learning_rate, train
 
-TINY = coca.CocaSize(
+TINY = CocaSize(
     width=32, head_width=16, patch=16, vision_layers=1, text_layers=1, decoder_layers=1, context_length=16
 )
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (30, 60, 220)}

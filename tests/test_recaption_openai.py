@@ -17,7 +17,8 @@ import pytest
 
 from curate.errors import BadInput
 from recaption.captioner import CaptionRequest, CaptionResult
-from recaption.openai_server import OpenAICaptioner, OpenAIConfig, jpeg_url, retry_after_s
+from recaption.openai_config import OpenAIConfig
+from recaption.openai_server import OpenAICaptioner, jpeg_url, retry_after_s
 
 
 class FaultServer(ThreadingHTTPServer):
@@ -231,6 +232,7 @@ def test_frames_arrive_as_jpeg_in_order(server: FaultServer) -> None:
         head, data = part["image_url"]["url"].split(",")
         assert head == "data:image/jpeg;base64"
         picture = cv2.imdecode(np.frombuffer(base64.b64decode(data), np.uint8), cv2.IMREAD_COLOR)
+        assert picture is not None
         assert picture.shape == (24, 32, 3)
         assert picture[..., ::-1].reshape(-1, 3).mean(0).argmax() == place
 
@@ -248,8 +250,9 @@ def test_jpeg_url_keeps_colours() -> None:
     frame = np.zeros((16, 16, 3), np.uint8)
     frame[..., 0] = 200
     data = base64.b64decode(jpeg_url(frame, 95).split(",")[1])
-    back = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
-    assert abs(back.astype(int) - frame.astype(int)).max() < 6
+    back = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    assert back is not None
+    assert abs(back[..., ::-1].astype(int) - frame.astype(int)).max() < 6
 
 
 def test_a_model_must_be_named() -> None:
