@@ -1,215 +1,192 @@
-"""The procedural world: captioned footage with exact ground truth, rendered on the spot.
+"""The procedural world: captioned video with exact ground truth, drawn in a millisecond a frame.
 
     rng = np.random.default_rng(0)
-    scene = draw_scene(rng)
-    video = render(scene, n_frames=17, fps=8, width=96, height=64)      # (T, H, W, 3) uint8 RGB
-    text = describe(scene, "dense", rng)                                # pipelines.demo.world_captions
+    scene = draw_scene(rng)                                             # what is to be seen
+    video = render(scene, n_frames=36, fps=24, width=256, height=144)   # (T, H, W, 3) uint8 RGB
+    text = describe(scene, "dense", rng)                                # 40 to 80 words
+    parse(text)                                                         # {"kind": "disc", ...} read back
 
-One shape of one colour moves over one of six backgrounds. Motion is a function of time, in fractions of the
-picture, so neither frame rate nor resolution changes what is seen.
+Everything about the world is importable from here; `pipelines.demo.films` makes films of several shots.
 """
 
 from __future__ import annotations
 
-import functools
-import hashlib
-from dataclasses import dataclass
-from itertools import pairwise
-
 import cv2
 import numpy as np
 
-KINDS = ("disc", "square", "triangle", "star", "ring", "cross")
-COLOURS = ("red", "green", "blue", "yellow", "orange", "purple", "white", "pink")
-DIRECTIONS = ("left", "right", "up", "down")
-BACKGROUNDS = ("green hill", "sandy desert", "blue sea", "city street", "snowy field", "night sky")
-SIZES = ("small", "large")
+from pipelines.demo.backgrounds import paint
+from pipelines.demo.scene import (
+    ATTRIBUTES,
+    BACKGROUNDS,
+    CAMERAS,
+    COLOURS,
+    DIRECTIONS,
+    KINDS,
+    LIGHTS,
+    SIZES,
+    STILL,
+    Scene,
+    draw_scene,
+    is_held_out,
+    stand_still,
+    with_path,
+)
+from pipelines.demo.world_captions import describe, parse, vocabulary
+
+__all__ = [
+    "ATTRIBUTES",
+    "BACKGROUNDS",
+    "CAMERAS",
+    "COLOURS",
+    "DIRECTIONS",
+    "KINDS",
+    "LIGHTS",
+    "SIZES",
+    "STILL",
+    "Scene",
+    "describe",
+    "draw_scene",
+    "is_held_out",
+    "parse",
+    "render",
+    "stand_still",
+    "vocabulary",
+    "with_path",
+]
 
 RGB = {
-    "red": (220, 30, 30),
-    "green": (20, 190, 40),
-    "blue": (30, 70, 230),
-    "yellow": (250, 225, 30),
-    "orange": (250, 130, 10),
-    "purple": (130, 40, 170),
-    "white": (250, 250, 250),
-    "pink": (255, 120, 190),
+    "red": (222, 24, 32),
+    "green": (24, 190, 56),
+    "blue": (28, 84, 240),
+    "yellow": (252, 224, 24),
+    "orange": (255, 128, 8),
+    "purple": (138, 40, 204),
+    "white": (252, 252, 252),
+    "pink": (255, 124, 190),
 }
-SPEED = 0.28  # fractions of the picture per second
-_RADIUS = {"small": 0.13, "large": 0.22}  # of the shorter side
-
-
-@dataclass(frozen=True)
-class Scene:
-    """What a shot shows.
-
-    Attributes:
-        kind, colour, size: of the shape, from KINDS, COLOURS, SIZES.
-        direction: one of DIRECTIONS, or `still`.
-        background: from BACKGROUNDS.
-        offset: how far the path lies from the middle, in fractions of the picture, -0.15 to 0.15.
-        phase: when the shape passes the middle, in fractions of the picture along the path, -0.1 to 0.1.
-        seed: of the background's details.
-    """
-
-    kind: str
-    colour: str
-    size: str
-    direction: str
-    background: str
-    offset: float = 0.0
-    phase: float = 0.0
-    seed: int = 0
-
-
-def is_held_out(scene: Scene) -> bool:
-    """True for the tenth of the (kind, colour, background) combinations that no shipped model was trained on."""
-    text = f"{scene.kind}/{scene.colour}/{scene.background}"
-    return hashlib.blake2b(text.encode(), digest_size=2).digest()[0] % 10 == 0
-
-
-def draw_scene(rng: np.random.Generator, held_out: bool | None = None) -> Scene:
-    """A random scene; with `held_out` only, or never, of the held-out attribute combinations."""
-    while True:
-        scene = Scene(
-            kind=str(rng.choice(KINDS)),
-            colour=str(rng.choice(COLOURS)),
-            size=str(rng.choice(SIZES)),
-            direction=str(rng.choice(DIRECTIONS)),
-            background=str(rng.choice(BACKGROUNDS)),
-            offset=float(rng.uniform(-0.15, 0.15)),
-            phase=float(rng.uniform(-0.1, 0.1)),
-            seed=int(rng.integers(0, 2**31)),
-        )
-        if held_out is None or is_held_out(scene) == held_out:
-            return scene
+#: Diameter as a share of the geometric mean of width and height.
+DIAMETER = {"small": 0.24, "large": 0.42}
+OUTLINE = (26, 26, 34)
+RIM = (240, 240, 240)  # a thin light line around the dark outline: visible on light and dark grounds alike
+SUPERSAMPLE = 4
+PAN_MARGIN = 1.3  # how much wider than the picture a panned background is painted
 
 
 def render(scene: Scene, *, n_frames: int, fps: float, width: int, height: int) -> np.ndarray:
-    """(n_frames, height, width, 3) uint8 RGB. The shape passes the middle at half time (plus `phase`)."""
-    ground = background(scene.background, width, height, scene.seed % 64)
-    video = np.repeat(ground[None], n_frames, 0)
-    middle_s = (n_frames - 1) / fps / 2
+    """Draw the scene at the times 0, 1/fps, 2/fps, ... s.
+
+    Motion is a function of time only: the frame at a given time is the same at every fps and n_frames.
+    An object that leaves the picture comes back in on the other side, always in the same direction.
+
+    Returns:
+        (n_frames, height, width, 3) uint8 RGB.
+    """
+    backdrop = _Backdrop(scene, width, height)
+    sprite = _sprite(scene, DIAMETER[scene.size] * (width * height) ** 0.5)
+    half = sprite.shape[0] / 2
+    reach = half / width, half / height
+    video = np.empty((n_frames, height, width, 3), np.uint8)
     for i in range(n_frames):
-        x, y = position(scene, i / fps - middle_s)
-        _draw(video[i], scene, x * width, y * height)
+        time_s = i / fps
+        backdrop.draw(time_s, video[i])
+        x, y = (
+            (place + step * time_s + margin) % (1 + 2 * margin) - margin
+            for place, step, margin in zip(scene.start, scene.velocity, reach, strict=True)
+        )
+        _paste(video[i], sprite, x * width - half, y * height - half)
     return video
 
 
-def position(scene: Scene, time_s: float) -> tuple[float, float]:
-    """Centre of the shape in fractions of the picture, `time_s` seconds from the middle of the shot."""
-    along = SPEED * time_s + scene.phase
-    match scene.direction:
-        case "left":
-            return 0.5 - along, 0.5 + scene.offset
-        case "right":
-            return 0.5 + along, 0.5 + scene.offset
-        case "up":
-            return 0.5 + scene.offset, 0.5 - along
-        case "down":
-            return 0.5 + scene.offset, 0.5 + along
-        case _:
-            return 0.5 + scene.phase, 0.5 + scene.offset
+class _Backdrop:
+    """The background as the camera sees it; painted once, then copied, shifted or scaled."""
 
+    def __init__(self, scene: Scene, width: int, height: int) -> None:
+        self.scene, self.size = scene, (width, height)
+        pans = scene.camera.startswith("pan")
+        self.picture = paint(
+            scene.background,
+            width=round(width * PAN_MARGIN) if pans else width,
+            height=height,
+            seed=scene.seed,
+            light=scene.light,
+        )
+        self.spare = self.picture.shape[1] - width
 
-def _draw(picture: np.ndarray, scene: Scene, x: float, y: float) -> None:
-    """Draw the shape with a dark outline, so that every colour stands out on every background."""
-    radius = _RADIUS[scene.size] * min(picture.shape[:2])
-    dark = tuple(int(c * 0.25) for c in RGB[scene.colour])
-    edge = 1.0 + 0.06 * radius  # pixels
-    for grow, colour in ((edge, dark), (0.0, RGB[scene.colour])):
-        if scene.kind == "ring":
-            centre = (round(x * 16), round(y * 16))
-            thick = max(1, round(0.45 * radius + 2 * grow))
-            cv2.circle(picture, centre, round(0.78 * radius * 16), colour, thick, cv2.LINE_AA, 4)
+    def draw(self, time_s: float, out: np.ndarray) -> None:
+        width, height = self.size
+        way = self.scene.camera_speed * time_s
+        if self.scene.camera == "static":
+            out[:] = self.picture
+            return
+        if self.scene.camera == "zoom in":
+            scale = 1 + way
+            matrix = np.array([[scale, 0, (1 - scale) * width / 2], [0, scale, (1 - scale) * height / 2]])
         else:
-            points = np.array([x, y]) + (radius + grow * 1.4) * _outline(scene.kind)
-            cv2.fillPoly(picture, [np.round(points * 16).astype(np.int32)], colour, cv2.LINE_AA, 4)
+            shift = min(way * width, self.spare)
+            matrix = np.array(
+                [[1, 0, shift - self.spare if self.scene.camera == "pan left" else -shift], [0, 1, 0.0]]
+            )
+        cv2.warpAffine(self.picture, matrix, self.size, out, cv2.INTER_LINEAR, cv2.BORDER_REPLICATE)
 
 
-@functools.cache
-def _outline(kind: str) -> np.ndarray:
-    """Polygon of about unit radius, (N, 2) in x, y."""
+def _outline(kind: str) -> list[np.ndarray]:
+    """The shape as polygons in a unit circle, y down; a second polygon is a hole."""
+    round_ = np.stack([np.cos(a := np.linspace(0, 2 * np.pi, 48, endpoint=False)), np.sin(a)], 1)
     if kind == "disc":
-        angle = np.linspace(0, 2 * np.pi, 40, endpoint=False)
-        return np.stack([np.cos(angle), np.sin(angle)], 1)
+        return [round_ * 0.96]
+    if kind == "ring":
+        return [round_, round_ * 0.5]
     if kind == "square":
-        return np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * 0.85
+        return [np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * 0.82]
     if kind == "triangle":
-        return np.array([[0, -1.05], [1.05, 0.85], [-1.05, 0.85]])
+        return [np.array([[0, -1], [1.02, 0.82], [-1.02, 0.82]])]
     if kind == "star":
         angle = np.arange(10) * np.pi / 5 - np.pi / 2
-        length = np.where(np.arange(10) % 2 == 0, 1.15, 0.45)
-        return np.stack([np.cos(angle), np.sin(angle)], 1) * length[:, None]
-    a, b = 0.33, 1.0  # a cross, corner by corner
-    quarter = np.array([[a, -b], [a, -a], [b, -a]])
-    turn = np.array([[0, 1], [-1, 0]])
-    return np.concatenate([quarter @ np.linalg.matrix_power(turn, i) for i in range(4)])
+        radius = np.where(np.arange(10) % 2 == 0, 1.08, 0.46)
+        return [np.stack([radius * np.cos(angle), radius * np.sin(angle) + 0.06], 1)]
+    arm = 0.33
+    corners = [(-arm, -1), (arm, -1), (arm, -arm), (1, -arm), (1, arm), (arm, arm)]
+    return [np.array(corners + [(-x, -y) for x, y in corners])]
 
 
-def _blend(top: tuple[int, ...], bottom: tuple[int, ...], height: int) -> np.ndarray:
-    """(H, 1, 3) vertical gradient."""
-    share = np.linspace(0, 1, height)[:, None, None]
-    return np.array(top) * (1 - share) + np.array(bottom) * share
+def _sprite(scene: Scene, diameter: float) -> np.ndarray:
+    """The object on a transparent square: (S, S, 4) float32, colour times alpha and alpha, both 0 to 1."""
+    side = int(np.ceil(diameter * 1.3)) + 2
+    big, radius = side * SUPERSAMPLE, diameter * SUPERSAMPLE / 2
+    turn = np.deg2rad(scene.tilt_deg)
+    matrix = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    polygons = [
+        np.round((p @ matrix * radius + big / 2 - 0.5) * 16).astype(np.int32) for p in _outline(scene.kind)
+    ]
+    shape = np.zeros((big, big), np.uint8)
+    cv2.fillPoly(shape, polygons, 255, cv2.LINE_8, 4)
+    line, rim = (max(round(radius * share), SUPERSAMPLE // 2) for share in (0.1, 0.15))
+    dark = _grown(shape, line)
+    light = _grown(shape, line + max(rim - line, 2))
+    shade = np.linspace(1.06, 0.86, big, dtype=np.float32)[:, None, None]  # lit from above
+    body = np.clip(np.array(RGB[scene.colour], np.float32) * shade, 0, 255)
+    picture = np.zeros((big, big, 4), np.float32)
+    picture[light > 0] = (*RIM, 255)
+    picture[dark > 0] = (*OUTLINE, 255)
+    inside = shape > 0
+    picture[inside, :3] = np.broadcast_to(body, (big, big, 3))[inside]
+    return cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA) / 255
 
 
-@functools.lru_cache(maxsize=1024)
-def background(name: str, width: int, height: int, seed: int) -> np.ndarray:
-    """(H, W, 3) uint8 RGB, never to be written to."""
-    rng = np.random.default_rng(seed)
-    x = np.linspace(0, 1, width)
-    y = np.linspace(0, 1, height)[:, None]
-    picture = np.empty((height, width, 3))
+def _grown(mask: np.ndarray, by: int) -> np.ndarray:
+    return cv2.dilate(mask, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * by + 1, 2 * by + 1)))
 
-    def wave(level: float, swing: float) -> np.ndarray:
-        return level + swing * np.sin(2 * np.pi * (x * rng.uniform(0.6, 1.3) + rng.random()))
 
-    if name == "green hill":
-        picture[:] = _blend((150, 200, 235), (205, 230, 240), height)
-        for level, green in ((0.45, (110, 165, 90)), (0.62, (75, 135, 60))):
-            hill = np.array(green) * (1.08 - 0.25 * y[..., None])
-            picture = np.where((y > wave(level, 0.08))[..., None], hill, picture)
-    elif name == "sandy desert":
-        picture[:] = _blend((235, 205, 160), (245, 225, 190), height)
-        for level, sand in ((0.4, (222, 184, 125)), (0.6, (200, 155, 95))):
-            ripple = 1 + 0.05 * np.sin(2 * np.pi * (y * 14 + wave(0, 0.5)))
-            picture = np.where(
-                (y > wave(level, 0.06))[..., None], np.array(sand) * ripple[..., None], picture
-            )
-    elif name == "blue sea":
-        picture[:] = _blend((190, 215, 235), (215, 230, 240), height)
-        waves = 1 + 0.14 * np.sin(2 * np.pi * (y * 9 + 0.25 * np.sin(2 * np.pi * (3 * x + rng.random()))))
-        water = _blend((50, 110, 160), (20, 60, 115), height) * waves[..., None]
-        picture = np.where((y > 0.38 + 0 * x)[..., None], water, picture)
-    elif name == "city street":
-        picture[:] = _blend((185, 190, 200), (210, 210, 212), height)
-        edges = np.unique(
-            np.concatenate([[0], np.sort(rng.choice(np.arange(1, 12), 5, replace=False)) / 12, [1]])
-        )
-        for left, right in pairwise(edges):
-            columns = (x >= left) & (x < right)
-            shade = rng.uniform(85, 140)
-            wall = (y > rng.uniform(0.1, 0.35)) & columns
-            window = (np.sin(2 * np.pi * y * 7) > 0.2) & (np.sin(2 * np.pi * (x - left) * 14) > 0.1)
-            picture[wall] = (shade, shade * 0.95, shade * 0.92)
-            picture[wall & window] = shade * 0.6
-        picture = np.where((y > 0.75 + 0 * x)[..., None], np.array((70, 70, 75)), picture)
-        picture = np.where(
-            ((abs(y - 0.88) < 0.02) & (np.sin(2 * np.pi * x * 5) > 0))[..., None], 200, picture
-        )
-    elif name == "snowy field":
-        picture[:] = _blend((165, 180, 200), (195, 205, 220), height)
-        picture = np.where((y > wave(0.5, 0.05))[..., None], np.array((228, 234, 242)), picture)
-        for _ in range(14):
-            tree_x, tree_y = rng.random(), rng.uniform(0.46, 0.54)
-            tree = (abs(x - tree_x) < (y - tree_y + 0.12) * 0.25) & (y > tree_y - 0.12) & (y < tree_y + 0.02)
-            picture[tree] = (70, 90, 95)
-    else:  # night sky
-        picture[:] = _blend((10, 12, 38), (38, 36, 80), height)
-        stars = rng.random((40, 2))
-        for star_x, star_y in stars:
-            row, column = int(star_y * (height - 1)), int(star_x * (width - 1))
-            picture[row, column] = (215, 215, 235)
-        moon = ((x - 0.82) * width) ** 2 + ((y - 0.2) * height) ** 2 < (0.07 * min(width, height)) ** 2
-        picture[moon] = (225, 225, 205)
-    return np.clip(picture, 0, 255).astype(np.uint8)
+def _paste(frame: np.ndarray, sprite: np.ndarray, x: float, y: float) -> None:
+    """Blend the sprite into the frame with its top left corner at (x, y) pixels, between pixels as well."""
+    height, width = frame.shape[:2]
+    side = sprite.shape[0] + 1
+    left, top = int(np.floor(x)), int(np.floor(y))
+    matrix = np.array([[1, 0, x - left], [0, 1, y - top]])
+    moved = cv2.warpAffine(sprite, matrix, (side, side))
+    x0, y0, x1, y1 = max(left, 0), max(top, 0), min(left + side, width), min(top + side, height)
+    if x0 >= x1 or y0 >= y1:
+        return
+    part = moved[y0 - top : y1 - top, x0 - left : x1 - left]
+    under = frame[y0:y1, x0:x1]
+    under[:] = under * (1 - part[..., 3:]) + part[..., :3] * 255 + 0.5

@@ -1,144 +1,241 @@
-"""What a person would say of a scene, and what a caption says: `describe` and its inverse `parse`.
+"""Captions of the procedural world, and the oracle that reads attributes back from any of them.
 
-    describe(scene, "short", rng)    "a small red disc moves left over a green hill"
-    parse("a tiny red disc moving left")    {"kind": "disc", "colour": "red", "direction": "left", ...: None}
+    describe(scene, "original", rng)   # what a person leaves beside a file: "red disc going left"
+    describe(scene, "short", rng)      # "a small red disc moves left over a green hill"
+    describe(scene, "dense", rng)      # 40 to 80 words: subject, motion, surroundings, light, camera
+    parse("a red disc")                # {"kind": "disc", "colour": "red", "size": None, ...}
 
-`parse` is the oracle that judges captioners: it reads words by rules and knows nothing of any model.
+The words are a small closed set (`vocabulary`), so that a captioner of a few MB can write them all.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from functools import cache
 from typing import Literal
 
 import numpy as np
 
-from pipelines.demo.world import COLOURS, KINDS, Scene
+from pipelines.demo.scene import ATTRIBUTES, STILL, Scene
 
-ATTRIBUTES = ("kind", "colour", "size", "direction", "background")
-Kind = Literal["original", "short", "dense"]
+CaptionKind = Literal["original", "short", "dense"]
 
-_GROUND = {  # how each background is called: in one phrase, and as surroundings in a sentence
-    "green hill": ("over a green hill", "rolling green hills lie under a pale blue sky"),
-    "sandy desert": (
-        "over a sandy desert",
-        "a sandy desert with rippled dunes stretches under a warm hazy sky",
-    ),
-    "blue sea": ("over a blue sea", "a calm blue sea with long waves meets a bright horizon"),
-    "city street": ("over a city street", "grey houses with rows of windows line a city street"),
-    "snowy field": ("over a snowy field", "a snowy field with small dark trees lies under a cold grey sky"),
-    "night sky": ("over a night sky", "a dark night sky full of stars spreads under a pale moon"),
+# Decoration never uses the name of a colour, size, direction or kind: the oracle would have to guess.
+MOVES = {
+    "left": ("moves left", "travels to the left", "goes left", "slides to the left"),
+    "right": ("moves right", "travels to the right", "goes right", "slides to the right"),
+    "up": ("moves up", "travels upwards", "goes up", "rises"),
+    "down": ("moves down", "travels downwards", "goes down", "sinks"),
+    STILL: ("stands still", "rests", "is at rest", "does not move"),
 }
-_TOWARDS = {
-    "left": ("to the left", "from right to left"),
-    "right": ("to the right", "from left to right"),
-    "up": ("upwards", "from the bottom to the top"),
-    "down": ("downwards", "from the top to the bottom"),
+MOVING = {
+    "left": ("moving left", "going left", "heading left"),
+    "right": ("moving right", "going right", "heading right"),
+    "up": ("moving up", "going up", "rising"),
+    "down": ("moving down", "going down", "sinking"),
+    STILL: ("standing still", "at rest", "not moving"),
 }
-_LOOK = {"small": "small in the frame", "large": "large in the frame"}
-
-
-def describe(scene: Scene, kind: Kind, rng: np.random.Generator) -> str:
-    """A caption. `short` and `dense` name every attribute; `original` is terse and often leaves some out."""
-
-    def pick(*options: str) -> str:
-        return options[int(rng.integers(len(options)))]
-
-    thing = f"{scene.size} {scene.colour} {scene.kind}"
-    ground, surroundings = _GROUND[scene.background]
-    still = scene.direction == "still"
-    if kind == "original":
-        bare = pick(f"{scene.colour} {scene.kind}", f"a {scene.colour} {scene.kind}", thing, scene.kind)
-        where = pick("", f" {ground}", "")
-        move = "" if still else pick("", f" going {scene.direction}", f" moving {scene.direction}")
-        return f"{bare}{move}{where}"
-    if kind == "short":
-        move = (
-            "rests"
-            if still
-            else pick(f"moves {scene.direction}", f"moves {scene.direction}", f"glides {scene.direction}")
-        )
-        return f"a {thing} {move} {ground}"
-    opening = pick(
-        f"A {thing} is the main subject of the video.",
-        f"The video shows a {thing} with a thin dark outline.",
-        f"In this clip a {thing} is clearly visible.",
-    )
-    if still:
-        motion = pick(
-            f"The {scene.kind} rests in place and does not move at all.",
-            f"The {scene.kind} keeps still in the middle of the picture.",
-        )
-    else:
-        towards, along = _TOWARDS[scene.direction]
-        motion = pick(
-            f"The {scene.kind} moves {scene.direction} at a steady pace, travelling {along} of the picture.",
-            f"It glides {towards} smoothly and evenly, passing {along}.",
-            f"Moving {towards}, the {scene.kind} crosses the picture {along} without turning.",
-        )
-    place = pick(f"Behind it, {surroundings}.", f"In the background, {surroundings}.")
-    detail = pick(
-        f"The {scene.kind} is {scene.colour} all over and looks {_LOOK[scene.size]}.",
-        f"Its {scene.colour} surface is flat and even, and it looks {_LOOK[scene.size]}.",
-    )
-    close = pick(
-        "The camera is fixed and the light does not change.",
-        "The camera stays fixed and the picture is simple and clean.",
-    )
-    return " ".join([opening, motion, place, detail, close])
-
-
-_WORDS: dict[str, dict[str, tuple[str, ...]]] = {
-    "kind": {kind: (kind, f"{kind}s") for kind in KINDS}
-    | {"cross": ("cross", "plus"), "disc": ("disc", "disk", "circle")},
-    "colour": {colour: (colour,) for colour in COLOURS},
-    "size": {"small": ("small", "tiny", "little"), "large": ("large", "big", "huge")},
+PATHS = {
+    "left": ("from right to left", "towards the left edge"),
+    "right": ("from left to right", "towards the right edge"),
+    "up": ("from bottom to top", "towards the top edge"),
+    "down": ("from top to bottom", "towards the bottom edge"),
+    STILL: ("nowhere at all", "nowhere from start to end"),
 }
-_GROUND_WORDS = {
-    "green hill": r"\bhills?\b",
-    "sandy desert": r"\b(?:desert|dunes?|sandy)\b",
-    "blue sea": r"\b(?:sea|ocean)\b",
-    "city street": r"\b(?:city|street|houses)\b",
-    "snowy field": r"\b(?:snowy|snow)\b",
-    "night sky": r"\b(?:night|stars|moon)\b",
+PLACES = {
+    "green hill": ("over a green hill", "in front of a green hill"),
+    "sandy desert": ("over a sandy desert", "in front of a sandy desert"),
+    "blue sea": ("over a blue sea", "in front of a blue sea"),
+    "city street": ("over a city street", "in front of a city street"),
+    "snowy field": ("over a snowy field", "in front of a snowy field"),
+    "night sky": ("against a night sky", "in front of a night sky"),
 }
-# Phrases that hold a direction word without saying where the shape goes, or a colour that is not the shape's.
-_SCENERY = (
-    r"\bgreen hills?\b|\bblue sea\b|\bpale blue sky\b|\bwhite snow\b|\bblue sky\b|\bsmall dark trees\b"
-    r"|\bgreen grass\b|\bblue ocean\b|\b(?:with|of|and) stars\b"
+NICKNAMES = {
+    "green hill": ("hill", "hills", "grass"),
+    "sandy desert": ("desert", "dunes", "sand"),
+    "blue sea": ("sea", "ocean", "water"),
+    "city street": ("city", "street", "town"),
+    "snowy field": ("snow", "winter field", "snowy field"),
+    "night sky": ("night", "night sky", "at night"),
+}
+SURROUNDINGS = {
+    "green hill": "rolling meadows with round bushes under pale drifting clouds",
+    "sandy desert": "wavy dunes with thin ripples and a lone cactus in the haze",
+    "blue sea": "calm waves that glitter as far as the clear horizon",
+    "city street": "tall buildings with many windows behind an empty road",
+    "snowy field": "dark fir trees and drifting flakes in the cold air",
+    "night sky": "countless sparks above the dark outline of distant mountains",
+}
+BULK = {
+    "small": ("it fills only a little of the picture", "it is small and leaves most of the picture free"),
+    "large": ("it fills much of the picture", "it is large and takes a lot of room in the picture"),
+}
+LIGHTING = {
+    "bright": ("the light is bright and crisp", "bright light falls on everything"),
+    "soft": ("the light is soft and even", "soft light falls on everything"),
+    "warm": ("the light is warm and golden", "warm light falls on everything"),
+}
+CAMERA = {
+    "static": ("the camera is fixed", "the camera does not move"),
+    "pan left": ("the camera pans slowly to the left", "the camera turns left"),
+    "pan right": ("the camera pans slowly to the right", "the camera turns right"),
+    "zoom in": ("the camera zooms in slowly", "the camera comes slowly closer"),
+}
+
+SHORT = (
+    "a {size} {colour} {kind} {moves} {place}",
+    "a {size} {kind} in {colour} {moves} {place}",
+    "{place}, a {size} {colour} {kind} {moves}",
 )
-_ROUTES = {
-    "left": r"\bright to (?:the )?left\b|\b(?:to the|towards the) left\b(?! to)",
-    "right": r"\bleft to (?:the )?right\b|\b(?:to the|towards the) right\b(?! to)",
-    "up": r"\bbottom to (?:the )?top\b|\bupwards?\b|\brises?\b|\brising\b",
-    "down": r"\btop to (?:the )?bottom\b|\bdownwards?\b|\bfalls?\b|\bfalling\b",
+DENSE = (
+    "A {size} {colour} {kind} {moves} {place}. The {kind} is {colour} all over with a dark outline, and "
+    "{bulk}. During the shot it heads {path}. The background is a {background}: {surroundings}. "
+    "{lighting}, and {camera}.",
+    "The video shows a {colour} {kind} of {size} size {place}. It {moves}, heading {path} at a steady speed, "
+    "and {bulk}. Around the {colour} {kind} we see the {background}, {surroundings}. {camera}. {lighting}.",
+    "{place} with {surroundings}, a {size} {kind} {moves}. Its colour is {colour}, with a thin pale rim; "
+    "{bulk}. The {colour} {kind} heads {path} without turning. {lighting} across the {background}. {camera}.",
+)
+ORIGINAL = (
+    "{colour} {kind} {moving}",
+    "{size} {colour} {kind}",
+    "{colour} {kind}, {nickname}",
+    "{kind} {moving}, {nickname}",
+    "a {colour} {kind} {moving}",
+    "clip of a {size} {colour} {kind}",
+    "{nickname}, {colour} {kind}",
+    "{size} {kind} {moving}",
+    "my {colour} {kind}",
+    "{colour} {kind} take two",
+)
+
+
+def describe(scene: Scene, kind: CaptionKind, rng: np.random.Generator) -> str:
+    """A caption of the scene.
+
+    `short` and `dense` name every one of ATTRIBUTES (dense the camera and the light as well);
+    `original` is terse and leaves some out, as captions found beside files do.
+    """
+    templates = {"original": ORIGINAL, "short": SHORT, "dense": DENSE}[kind]
+    text = _pick(rng, templates).format(
+        kind=scene.kind,
+        colour=scene.colour,
+        size=scene.size,
+        background=scene.background,
+        moves=_pick(rng, MOVES[scene.direction]),
+        moving=_pick(rng, MOVING[scene.direction]),
+        path=_pick(rng, PATHS[scene.direction]),
+        place=_pick(rng, PLACES[scene.background]),
+        nickname=_pick(rng, NICKNAMES[scene.background]),
+        surroundings=SURROUNDINGS[scene.background],
+        bulk=_pick(rng, BULK[scene.size]),
+        lighting=_pick(rng, LIGHTING[scene.light]),
+        camera=_pick(rng, CAMERA[scene.camera]),
+    )
+    text = re.sub(r"\b([Aa]) (?=orange)", r"\1n ", text)
+    if kind == "dense":
+        text = re.sub(r"(^|\. )([a-z])", lambda found: found[1] + found[2].upper(), text)
+    return text
+
+
+def parse(text: str, attributes: tuple[str, ...] = ATTRIBUTES) -> dict[str, str | None]:
+    """Read attributes from a caption: ours, a captioner's or a person's.
+
+    Args:
+        text: any text.
+        attributes: what to read; "camera" and "light" may be asked for as well.
+
+    Returns:
+        One entry per attribute: its value, or None where the text does not say or contradicts itself.
+    """
+    rest = re.sub(r"[^a-z ]+", " ; ", text.lower().replace("-", " "))
+    rest = re.sub(r"\s+", " ", rest)
+    found: dict[str, set[str]] = {}
+    for attribute, value, pattern in _patterns():
+        # What has been read is taken out, so that the "left" of "from left to right" is not read again.
+        rest, hits = pattern.subn(" ; ", rest)
+        if hits:
+            found.setdefault(attribute, set()).add(value)
+    values = {name: next(iter(found[name])) for name in found if len(found[name]) == 1}
+    return {name: values.get(name) for name in attributes}
+
+
+_SCENERY = {
+    "green hill": ("green", "hills?|grass"),
+    "sandy desert": ("sandy", "deserts?|dunes?|sand"),
+    "blue sea": ("blue", "seas?|ocean|water"),
+    "city street": ("city", "street|city|town"),
+    "snowy field": ("snowy", "field|snow"),
+    "night sky": ("night", "sky|night"),
 }
-_MOVES = r"\b(?:mov(?:es|ing|e)|glid(?:es|ing|e)|go(?:es|ing)|travel(?:s|ling)|drift(?:s|ing))\s+(left|right|up|down)\b"
-_STILL = r"\brests?\b|\bkeeps still\b|\bdoes not move\b|\bstays? still\b|\bmotionless\b"
+_PATH = {
+    "left": "(?:from )?right to left",
+    "right": "(?:from )?left to right",
+    "up": "(?:from )?bottom to top|towards the top(?: edge)?",
+    "down": "(?:from )?top to bottom|towards the bottom(?: edge)?",
+}
+_DIRECTION = {
+    "left": "left(?:wards?)?",
+    "right": "right(?:wards?)?",
+    "up": "up(?:wards?)?|ris(?:es|ing)",
+    "down": "down(?:wards?)?|sink(?:s|ing)|fall(?:s|ing)(?! on)",
+    STILL: "still|rests|at rest|(?:does )?not mov(?:e|ing)|nowhere",
+}
+_CAMERA = {
+    "pan left": "(?:pans|turns)(?: slowly)?(?: to the)? left",
+    "pan right": "(?:pans|turns)(?: slowly)?(?: to the)? right",
+    "zoom in": "zooms in(?: slowly)?|comes(?: slowly)? closer",
+    "static": "is fixed|is static|does not move|stays still",
+}
+_KIND = {
+    "disc": "discs?|circles?|balls?",
+    "square": "squares?|box",
+    "triangle": "triangles?",
+    "star": "stars?",
+    "ring": "rings?",
+    "cross": "cross|crosses|plus",
+}
+_COLOUR = {name: name for name in ("red", "green", "blue", "yellow", "orange", "purple", "white", "pink")}
 
 
-def parse(text: str) -> dict[str, str | None]:
-    """Attribute -> value that the caption states; None where it says nothing or contradicts itself."""
-    text = text.lower()
-    thing = re.sub(_SCENERY, " ", text)
-    found: dict[str, str | None] = {}
-    for attribute, values in _WORDS.items():
-        said = {value for value, words in values.items() if re.search(rf"\b(?:{'|'.join(words)})\b", thing)}
-        found[attribute] = said.pop() if len(said) == 1 else None
-    grounds = {name for name, pattern in _GROUND_WORDS.items() if re.search(pattern, text)}
-    found["background"] = grounds.pop() if len(grounds) == 1 else None
-    found["direction"] = _direction(text)
-    return {attribute: found[attribute] for attribute in ATTRIBUTES}
+@cache
+def _patterns() -> tuple[tuple[str, str, re.Pattern[str]], ...]:
+    """(attribute, value, pattern) in the order of reading: what has more words comes first."""
+    table: list[tuple[str, str, str]] = []
+    table += [("camera", value, f"camera (?:{words})") for value, words in _CAMERA.items()]
+    for value in ("bright", "soft", "warm"):
+        table.append(("light", value, f"light is {value}|{value} light"))
+    # The whole name first; then an adjective with another's noun, which contradicts itself; then a noun.
+    table += [("background", value, f"{word} (?:{noun})") for value, (word, noun) in _SCENERY.items()]
+    for value, (word, _) in _SCENERY.items():
+        nouns = "|".join(noun for other, (_, noun) in _SCENERY.items() if other != value)
+        table.append(("background", value, f"{word}(?= (?:{nouns})\\b)"))
+    table += [("background", value, noun) for value, (_, noun) in _SCENERY.items()]
+    for paths in (_PATH, _DIRECTION):
+        table += [("direction", value, words) for value, words in paths.items()]
+    table += [("colour", value, words) for value, words in _COLOUR.items()]
+    table += [("kind", value, words) for value, words in _KIND.items()]
+    table += [("size", "small", "small|little|tiny"), ("size", "large", "large|big|huge")]
+    return tuple((attribute, value, re.compile(rf"\b(?:{words})\b")) for attribute, value, words in table)
 
 
-def _direction(text: str) -> str | None:
-    said = set(re.findall(_MOVES, text))
-    said |= {name for name, pattern in _ROUTES.items() if re.search(pattern, text)}
-    if re.search(_STILL, text):
-        said.add("still")
-    return said.pop() if len(said) == 1 else None
+def vocabulary() -> tuple[str, ...]:
+    """Every word that `describe` can write, sorted, lower case."""
+    found = {"an"}
+    for text in _texts():
+        found.update(re.findall(r"[a-z]+", re.sub(r"\{\w+\}", " ", text).lower()))
+    return tuple(sorted(found))
 
 
-def truth(scene: Scene) -> dict[str, str | None]:
-    """The attributes of a scene, in the form of `parse`."""
-    return {attribute: getattr(scene, attribute) for attribute in ATTRIBUTES}
+def _texts() -> Iterator[str]:
+    from pipelines.demo.scene import BACKGROUNDS, COLOURS, KINDS, SIZES
+
+    yield from (*KINDS, *COLOURS, *SIZES, *BACKGROUNDS, *SHORT, *DENSE, *ORIGINAL, *SURROUNDINGS.values())
+    for table in (MOVES, MOVING, PATHS, PLACES, NICKNAMES, BULK, LIGHTING, CAMERA):
+        for options in table.values():
+            yield from options
+
+
+def _pick(rng: np.random.Generator, options: tuple[str, ...]) -> str:
+    return options[int(rng.integers(len(options)))]
