@@ -1,0 +1,131 @@
+"""The shape of the diffusion transformer and of its noise, as plain data that needs no torch.
+
+config = PRESETS["tiny"]                       # a DiTConfig
+config = dataclasses.replace(config, width=192, depth=6, heads=3, ffn=768)
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from model.errors import BadInput
+
+
+@dataclass(frozen=True)
+class DiTConfig:
+    """The shape of a diffusion transformer.
+
+    Attributes:
+        channels: latent channels of the VAE.
+        patch: latent frames, rows and columns that make one token.
+        width: features per token; a multiple of heads.
+        depth: blocks.
+        heads: attention heads; width / heads must be even and at least 6.
+        ffn: hidden features of the feed-forward layers.
+        text_width: features per token of the text encoder.
+        reference_fps: frame rate at which latent frame i has time position i; clips of another rate are
+            placed by their time in seconds.
+        rope_theta: base of the rotary frequencies.
+    """
+
+    channels: int = 16
+    patch: tuple[int, int, int] = (1, 2, 2)
+    width: int = 64
+    depth: int = 2
+    heads: int = 2
+    ffn: int = 256
+    text_width: int = 128
+    reference_fps: float = 16.0
+    rope_theta: float = 10_000.0
+
+    def __post_init__(self) -> None:
+        if self.heads < 1 or self.width % self.heads or self.head_width % 2 or self.head_width < 6:
+            raise BadInput(
+                f"width {self.width} cannot be shared by {self.heads} heads: width / heads must be an even "
+                "number of at least 6."
+            )
+
+    @property
+    def head_width(self) -> int:
+        return self.width // self.heads
+
+    @property
+    def token_width(self) -> int:
+        """Latent values in one token."""
+        return self.channels * math.prod(self.patch)
+
+
+#: S, B and XL have DiT's widths (arXiv:2212.09748), 1.3B is Wan 2.1's geometry (arXiv:2503.20314).
+PRESETS = {
+    "tiny": DiTConfig(width=64, depth=2, heads=2, ffn=256),
+    "S": DiTConfig(width=384, depth=12, heads=6, ffn=1536),
+    "B": DiTConfig(width=768, depth=12, heads=12, ffn=3072),
+    "XL": DiTConfig(width=1152, depth=28, heads=18, ffn=4608),
+    "1.3B": DiTConfig(width=1536, depth=30, heads=12, ffn=8960, text_width=4096),
+}
+
+
+@dataclass(frozen=True)
+class FlowConfig:
+    """How noise levels t are drawn (0 is a clean clip, 1 is pure noise).
+
+    Attributes:
+        mean: mean of the logit of t.
+        std: standard deviation of the logit of t.
+        uniform_share: share of draws that are uniform instead, so that both ends are seen.
+        base_tokens: clips of this many tokens have shift 1; others sqrt(tokens / base_tokens).
+        max_shift: largest shift.
+    """
+
+    mean: float = 0.0
+    std: float = 1.0
+    uniform_share: float = 0.1
+    base_tokens: int = 256
+    max_shift: float = 12.0
+
+
+@dataclass(frozen=True)
+class SampleConfig:
+    """How a clip is drawn from the model.
+
+    Attributes:
+        steps: Euler steps from noise to clip.
+        guidance: strength of classifier-free guidance; 1 switches it off.
+        token_budget: most tokens in one forward pass.
+    """
+
+    steps: int = 30
+    guidance: float = 4.0
+    token_budget: int = 32_768
+
+
+@dataclass(frozen=True)
+class SizeConfig:
+    """Which transformer to train: a preset, and what differs from it.
+
+    Attributes:
+        preset: the geometry to start from.
+        width: features per token; null takes the preset's.
+        depth: blocks; null takes the preset's.
+        heads: attention heads; null keeps the preset's features per head.
+        ffn: hidden features of the feed-forward layers; null keeps the preset's ratio to the width.
+    """
+
+    preset: Literal["tiny", "S", "B", "XL", "1.3B"] = "tiny"
+    width: int | None = None
+    depth: int | None = None
+    heads: int | None = None
+    ffn: int | None = None
+
+    def config(self, *, channels: int, text_width: int) -> DiTConfig:
+        """The transformer for latents of `channels` and text of `text_width`. Raises BadInput."""
+        base = PRESETS[self.preset]
+        width = self.width or base.width
+        heads = self.heads or max(1, width // base.head_width)
+        ffn = self.ffn or base.ffn * width // base.width
+        depth = self.depth or base.depth
+        return replace(
+            base, width=width, depth=depth, heads=heads, ffn=ffn, channels=channels, text_width=text_width
+        )

@@ -1,0 +1,90 @@
+"""The diffusion transformer: packed noisy clips and their texts in, velocities out.
+
+    dit = DiT(PRESETS["tiny"])
+    v = dit(make_pack(clips, dit.config))                # (S, token_width), S tokens of all clips
+    dit, about = load_dit("run/checkpoints/step-00001000")
+
+The geometry is that of Wan 2.1 (arXiv:2503.20314): patch 1x2x2, full attention over space and time with rotary
+positions in three axes, RMS norm on queries and keys, text by cross-attention, adaLN-Zero. The noise level
+belongs to the token, so that given frames (level 0) condition the others. Noise levels run from 0 to 1.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from model.attention import Layout
+from model.blocks import Block, CrossAttention, Head, LevelEmbedding
+from model.config import DiTConfig
+from model.errors import BadInput
+from model.pack import Pack
+from model.rope import rotary
+
+
+class DiT(nn.Module):
+    """See the module; `config` says the shape."""
+
+    def __init__(self, config: DiTConfig) -> None:
+        super().__init__()
+        self.config, width = config, config.width
+        self.patch_in = nn.Linear(config.token_width, width)
+        self.level = LevelEmbedding(width)
+        self.text_in = nn.Sequential(
+            nn.Linear(config.text_width, width), nn.GELU(approximate="tanh"), nn.Linear(width, width)
+        )
+        self.null_text = nn.Parameter(torch.zeros(config.text_width))
+        self.blocks = nn.ModuleList(Block(width, config.heads, config.ffn) for _ in range(config.depth))
+        self.head = Head(width, config.token_width)
+        self.init_weights()
+
+    def init_weights(self) -> None:
+        """Xavier for matrices; zero for gates and outputs, so that each block starts as the identity."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)
+        nn.init.normal_(self.null_text, std=1.0)
+        zeroed = [self.level.modulation, self.head.out]
+        zeroed += [m.out for m in self.modules() if isinstance(m, CrossAttention)]
+        for linear in zeroed:
+            nn.init.zeros_(linear.weight)
+
+    def forward(self, pack: Pack) -> Tensor:
+        """Velocity noise - x_0 of every token, (S, token_width); at tokens of level 0 it has no meaning."""
+        x = self.patch_in(pack.tokens)  # (S, D)
+        embedding, modulation = self.level(pack.levels)  # (K + 1, D), (K + 1, 6, D)
+        text = self.text_in(torch.where(pack.text_is_null[:, None], self.null_text, pack.text))  # (L, D)
+        rotation = rotary(pack.positions, self.config.head_width, self.config.rope_theta)
+        layout = Layout(pack.lengths, pack.lengths, x.device)
+        text_layout = Layout(pack.lengths, pack.text_lengths, x.device)
+        for block in self.blocks:
+            x = block(x, modulation, pack.level_index, rotation, layout, text, text_layout)
+        return self.head(x, embedding, pack.level_index)  # (S, token_width)
+
+
+def load_dit(folder: str | Path, weights: Literal["ema", "model"] = "ema") -> tuple[DiT, dict[str, Any]]:
+    """The model of a checkpoint in evaluation mode on the CPU, and the rest of its config.json.
+
+    Raises BadInput if `folder` is no finished checkpoint.
+    """
+    folder = Path(folder)
+    if not (folder / "COMPLETE").is_file():
+        raise BadInput(
+            f"{folder} is no finished checkpoint (it has no file COMPLETE). Give a run that `reelmill train` "
+            "wrote, or one folder of its checkpoints/."
+        )
+    try:
+        about = json.loads((folder / "config.json").read_text())
+        shape = about["model"]
+        dit = DiT(DiTConfig(**{**shape, "patch": tuple(shape["patch"])}))
+        dit.load_state_dict(load_file(folder / f"{weights}.safetensors"))
+    except (OSError, KeyError, TypeError, json.JSONDecodeError, SafetensorError, RuntimeError) as error:
+        raise BadInput(f"checkpoint {folder} cannot be loaded: {error}. Use another checkpoint.") from error
+    return dit.eval().requires_grad_(False), about
