@@ -66,7 +66,8 @@ class Canvas:
     def wave(self, level: float, depth: float, cycles: float, n: int = 24) -> np.ndarray:
         """Heights of a rolling line: two sines of random phase around `level`. (n,)"""
         x = np.linspace(0, 2 * np.pi * cycles, n)
-        a, b, mix = *self.rng.uniform(0, 2 * np.pi, 2).tolist(), self.rng.uniform(0.2, 0.5)
+        a, b = self.rng.uniform(0, 2 * np.pi, 2)
+        mix = self.rng.uniform(0.2, 0.5)
         return level + depth * (np.sin(x + a) + mix * np.sin(2.3 * x + b))
 
     def clouds(self, colour: Colour, n: int = 3) -> None:
@@ -169,13 +170,13 @@ def _snowy_field(c: Canvas) -> None:
 
 
 def _night_sky(c: Canvas) -> None:
-    c.gradient((14, 16, 38), (44, 44, 82))
+    c.gradient((30, 34, 72), (72, 72, 122))
     for u, v, size in c.rng.uniform(0, 1, (70, 3)):
-        tone = int(120 + 110 * size)
+        tone = int(140 + 100 * size)
         radius = 0.004 + 0.007 * size**3
         c.ellipse(u * c.ratio, 0.84 * v, radius, radius, (tone, tone, min(tone + 16, 255)))
-    c.ground(c.wave(0.84, 0.05, 0.8), (28, 30, 50))
-    c.ground(c.wave(0.92, 0.03, 0.9), (14, 16, 28))
+    c.ground(c.wave(0.84, 0.05, 0.8), (50, 54, 84))
+    c.ground(c.wave(0.92, 0.03, 0.9), (38, 42, 66))
 
 
 PAINTERS: dict[str, Callable[[Canvas], None]] = {

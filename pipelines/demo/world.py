@@ -31,7 +31,8 @@ from pipelines.demo.scene import (
     stand_still,
     with_path,
 )
-from pipelines.demo.world_captions import describe, parse, vocabulary
+from pipelines.demo.world_captions import describe, describe_film, vocabulary
+from pipelines.demo.world_oracle import parse
 
 __all__ = [
     "ATTRIBUTES",
@@ -45,6 +46,7 @@ __all__ = [
     "STILL",
     "Scene",
     "describe",
+    "describe_film",
     "draw_scene",
     "is_held_out",
     "parse",

@@ -1,9 +1,8 @@
-"""Captions of the procedural world, and the oracle that reads attributes back from any of them.
+"""Captions of the procedural world, in the manner of people and of captioners.
 
     describe(scene, "original", rng)   # what a person leaves beside a file: "red disc going left"
     describe(scene, "short", rng)      # "a small red disc moves left over a green hill"
     describe(scene, "dense", rng)      # 40 to 80 words: subject, motion, surroundings, light, camera
-    parse("a red disc")                # {"kind": "disc", "colour": "red", "size": None, ...}
 
 The words are a small closed set (`vocabulary`), so that a captioner of a few MB can write them all.
 """
@@ -11,13 +10,12 @@ The words are a small closed set (`vocabulary`), so that a captioner of a few MB
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from functools import cache
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import numpy as np
 
-from pipelines.demo.scene import ATTRIBUTES, STILL, Scene
+from pipelines.demo.scene import BACKGROUNDS, COLOURS, KINDS, SIZES, STILL, Scene
 
 CaptionKind = Literal["original", "short", "dense"]
 
@@ -57,7 +55,7 @@ NICKNAMES = {
     "blue sea": ("sea", "ocean", "water"),
     "city street": ("city", "street", "town"),
     "snowy field": ("snow", "winter field", "snowy field"),
-    "night sky": ("night", "night sky", "at night"),
+    "night sky": ("night", "night sky"),
 }
 SURROUNDINGS = {
     "green hill": "rolling meadows with round bushes under pale drifting clouds",
@@ -109,6 +107,15 @@ ORIGINAL = (
     "my {colour} {kind}",
     "{colour} {kind} take two",
 )
+# Of a whole film: what its shots have in common, and perhaps where it was taken.
+FILM = (
+    "{colour} {kind}",
+    "my {colour} {kind}",
+    "a {colour} {kind} on the move",
+    "{colour} {kind}, {first} and {second}",
+    "a {colour} {kind}, first {first} then {second}",
+    "{kind}, {first} and {second}",
+)
 
 
 def describe(scene: Scene, kind: CaptionKind, rng: np.random.Generator) -> str:
@@ -133,91 +140,21 @@ def describe(scene: Scene, kind: CaptionKind, rng: np.random.Generator) -> str:
         lighting=_pick(rng, LIGHTING[scene.light]),
         camera=_pick(rng, CAMERA[scene.camera]),
     )
-    text = re.sub(r"\b([Aa]) (?=orange)", r"\1n ", text)
+    text = _article(text)
     if kind == "dense":
         text = re.sub(r"(^|\. )([a-z])", lambda found: found[1] + found[2].upper(), text)
     return text
 
 
-def parse(text: str, attributes: tuple[str, ...] = ATTRIBUTES) -> dict[str, str | None]:
-    """Read attributes from a caption: ours, a captioner's or a person's.
-
-    Args:
-        text: any text.
-        attributes: what to read; "camera" and "light" may be asked for as well.
-
-    Returns:
-        One entry per attribute: its value, or None where the text does not say or contradicts itself.
-    """
-    rest = re.sub(r"[^a-z ]+", " ; ", text.lower().replace("-", " "))
-    rest = re.sub(r"\s+", " ", rest)
-    found: dict[str, set[str]] = {}
-    for attribute, value, pattern in _patterns():
-        # What has been read is taken out, so that the "left" of "from left to right" is not read again.
-        rest, hits = pattern.subn(" ; ", rest)
-        if hits:
-            found.setdefault(attribute, set()).add(value)
-    values = {name: next(iter(found[name])) for name in found if len(found[name]) == 1}
-    return {name: values.get(name) for name in attributes}
-
-
-_SCENERY = {
-    "green hill": ("green", "hills?|grass"),
-    "sandy desert": ("sandy", "deserts?|dunes?|sand"),
-    "blue sea": ("blue", "seas?|ocean|water"),
-    "city street": ("city", "street|city|town"),
-    "snowy field": ("snowy", "field|snow"),
-    "night sky": ("night", "sky|night"),
-}
-_PATH = {
-    "left": "(?:from )?right to left",
-    "right": "(?:from )?left to right",
-    "up": "(?:from )?bottom to top|towards the top(?: edge)?",
-    "down": "(?:from )?top to bottom|towards the bottom(?: edge)?",
-}
-_DIRECTION = {
-    "left": "left(?:wards?)?",
-    "right": "right(?:wards?)?",
-    "up": "up(?:wards?)?|ris(?:es|ing)",
-    "down": "down(?:wards?)?|sink(?:s|ing)|fall(?:s|ing)(?! on)",
-    STILL: "still|rests|at rest|(?:does )?not mov(?:e|ing)|nowhere",
-}
-_CAMERA = {
-    "pan left": "(?:pans|turns)(?: slowly)?(?: to the)? left",
-    "pan right": "(?:pans|turns)(?: slowly)?(?: to the)? right",
-    "zoom in": "zooms in(?: slowly)?|comes(?: slowly)? closer",
-    "static": "is fixed|is static|does not move|stays still",
-}
-_KIND = {
-    "disc": "discs?|circles?|balls?",
-    "square": "squares?|box",
-    "triangle": "triangles?",
-    "star": "stars?",
-    "ring": "rings?",
-    "cross": "cross|crosses|plus",
-}
-_COLOUR = {name: name for name in ("red", "green", "blue", "yellow", "orange", "purple", "white", "pink")}
-
-
-@cache
-def _patterns() -> tuple[tuple[str, str, re.Pattern[str]], ...]:
-    """(attribute, value, pattern) in the order of reading: what has more words comes first."""
-    table: list[tuple[str, str, str]] = []
-    table += [("camera", value, f"camera (?:{words})") for value, words in _CAMERA.items()]
-    for value in ("bright", "soft", "warm"):
-        table.append(("light", value, f"light is {value}|{value} light"))
-    # The whole name first; then an adjective with another's noun, which contradicts itself; then a noun.
-    table += [("background", value, f"{word} (?:{noun})") for value, (word, noun) in _SCENERY.items()]
-    for value, (word, _) in _SCENERY.items():
-        nouns = "|".join(noun for other, (_, noun) in _SCENERY.items() if other != value)
-        table.append(("background", value, f"{word}(?= (?:{nouns})\\b)"))
-    table += [("background", value, noun) for value, (_, noun) in _SCENERY.items()]
-    for paths in (_PATH, _DIRECTION):
-        table += [("direction", value, words) for value, words in paths.items()]
-    table += [("colour", value, words) for value, words in _COLOUR.items()]
-    table += [("kind", value, words) for value, words in _KIND.items()]
-    table += [("size", "small", "small|little|tiny"), ("size", "large", "large|big|huge")]
-    return tuple((attribute, value, re.compile(rf"\b(?:{words})\b")) for attribute, value, words in table)
+def describe_film(scenes: Sequence[Scene], rng: np.random.Generator) -> str:
+    """A caption in the `original` manner for a film of one object seen in several places."""
+    text = _pick(rng, FILM).format(
+        kind=scenes[0].kind,
+        colour=scenes[0].colour,
+        first=_pick(rng, NICKNAMES[scenes[0].background]),
+        second=_pick(rng, NICKNAMES[scenes[-1].background]),
+    )
+    return _article(text)
 
 
 def vocabulary() -> tuple[str, ...]:
@@ -229,12 +166,24 @@ def vocabulary() -> tuple[str, ...]:
 
 
 def _texts() -> Iterator[str]:
-    from pipelines.demo.scene import BACKGROUNDS, COLOURS, KINDS, SIZES
-
-    yield from (*KINDS, *COLOURS, *SIZES, *BACKGROUNDS, *SHORT, *DENSE, *ORIGINAL, *SURROUNDINGS.values())
+    yield from (
+        *KINDS,
+        *COLOURS,
+        *SIZES,
+        *BACKGROUNDS,
+        *SHORT,
+        *DENSE,
+        *ORIGINAL,
+        *FILM,
+        *SURROUNDINGS.values(),
+    )
     for table in (MOVES, MOVING, PATHS, PLACES, NICKNAMES, BULK, LIGHTING, CAMERA):
         for options in table.values():
             yield from options
+
+
+def _article(text: str) -> str:
+    return re.sub(r"\b([Aa]) (?=orange)", r"\1n ", text)
 
 
 def _pick(rng: np.random.Generator, options: tuple[str, ...]) -> str:

@@ -1,0 +1,153 @@
+"""The steps of the demo: each calls one command with the settings of a small world and a short patience."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pipelines.demo.__main__ import DemoConfig
+    from pipelines.recaption import CaptionerConfig
+
+TOLD = {
+    "render": "films of several shots, some with faults, and captions beside most of them",
+    "curate": "find the shots, measure and score them, decide which to keep",
+    "recaption": "a short and a dense caption for every kept clip",
+    "shard": "cut the kept clips and pack them into WebDataset tars",
+    "encode": "VAE latents and text embeddings",
+    "train": "a tiny diffusion transformer on the latents",
+    "sample": "videos from prompts",
+    "report": "one page that shows it all",
+}
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where the demo puts things."""
+
+    out: Path
+
+    @property
+    def films(self) -> Path:
+        return self.out / "films"
+
+    @property
+    def dataset(self) -> str:
+        return str(self.out / "dataset")
+
+    @property
+    def run(self) -> Path:
+        return self.out / "runs" / "dit"
+
+    @property
+    def samples(self) -> Path:
+        return self.out / "samples"
+
+    @property
+    def report(self) -> Path:
+        return self.out / "report.html"
+
+
+def render(config: DemoConfig, places: Places) -> None:
+    """Render the films, unless the same ones lie there already."""
+    from pipelines.demo.films import render_films
+    from pipelines.progress import Progress
+
+    asked = {"films": config.films, "seed": 0}
+    marker = places.films / "rendered.json"
+    if marker.exists() and json.loads(marker.read_text()) == asked:
+        print(f"{config.films} films are there already: {places.films}")
+        return
+    with Progress("render", total=config.films, unit="films") as progress:
+        render_films(places.films, n_films=config.films, seed=0, on_film=lambda *_: progress.advance(1))
+    marker.write_text(json.dumps(asked))
+
+
+def curate(config: DemoConfig, places: Places) -> None:
+    from curate.clip_scores import ClipConfig
+    from pipelines.curate import CurateConfig
+    from pipelines.curate import curate as run
+
+    run(
+        CurateConfig(
+            input=config.footage or str(places.films),
+            dataset=places.dataset,
+            clip=ClipConfig(model=config.clip),
+            engine=config.engine,
+            ray=config.ray,
+        )
+    )
+
+
+def recaption(config: DemoConfig, places: Places) -> None:
+    from pipelines.recaption import RecaptionConfig
+    from pipelines.recaption import recaption as run
+
+    run(
+        RecaptionConfig(
+            dataset=places.dataset,
+            captioner=captioner(config.captioner),
+            engine=config.engine,
+            ray=config.ray,
+        )
+    )
+
+
+def captioner(choice: str) -> CaptionerConfig:
+    """`embedded`, a folder, or URL#MODEL. Raises BadInput when a URL names no model."""
+    from curate.errors import BadInput
+    from pipelines.recaption import CaptionerConfig, CocaBackend
+    from recaption.openai_config import OpenAIConfig
+
+    if not choice.startswith(("http://", "https://")):
+        return CaptionerConfig(backend="coca", coca=CocaBackend(model=choice))
+    url, _, model = choice.partition("#")
+    if not model:
+        raise BadInput(f"--captioner {choice} names no model: write it as {choice}#MODEL.")
+    return CaptionerConfig(backend="openai", openai=OpenAIConfig(base_url=url, model=model))
+
+
+def shard(config: DemoConfig, places: Places) -> None:
+    from pipelines.shard import ShardCommand
+    from pipelines.shard import shard as run
+
+    run(ShardCommand(dataset=places.dataset, engine=config.engine, ray=config.ray))
+
+
+def encode(config: DemoConfig, places: Places) -> None:
+    from pipelines.encode import EncodeConfig
+    from pipelines.encode import encode as run
+
+    run(EncodeConfig(dataset=places.dataset, engine=config.engine, ray=config.ray))
+
+
+def train(config: DemoConfig, places: Places) -> None:
+    from pipelines.train import train as run
+    from train.config import OptimConfig, PackingConfig, TrainConfig
+
+    run(
+        TrainConfig(
+            dataset=places.dataset,
+            out=str(places.run),
+            steps=config.steps,
+            save_every=max(1, config.steps // 4),
+            packing=PackingConfig(budget=2048),
+            optim=OptimConfig(lr=1e-3, warmup=50, schedule="cosine", ema=0.99),
+        )
+    )
+
+
+def sample(config: DemoConfig, places: Places) -> None:
+    from pipelines.sample import SampleConfig
+    from pipelines.sample import sample as run
+
+    run(SampleConfig(checkpoint=str(places.run), prompt=config.prompts, out=str(places.samples)))
+
+
+def report(config: DemoConfig, places: Places) -> None:
+    from pipelines.report import ReportConfig
+    from pipelines.report import report as run
+
+    run(ReportConfig(dataset=places.dataset, run=str(places.run), out=str(places.report)))
