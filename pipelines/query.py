@@ -9,7 +9,6 @@ Every table is a view; `dataset` joins them, one row per clip. Nothing is copied
 
 from __future__ import annotations
 
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -164,22 +163,21 @@ def overview(connection: duckdb.DuckDBPyConnection) -> str:
 
 def write(connection: duckdb.DuckDBPyConnection, answer: duckdb.DuckDBPyRelation, out: str) -> int:
     """Write an answer to a local .csv, .parquet or .json file, whole or not at all. Returns its rows."""
-    formats = {".csv": "(FORMAT csv, HEADER)", ".parquet": "(FORMAT parquet, COMPRESSION zstd)"}
-    formats[".json"] = "(FORMAT json, ARRAY true)"
+    formats = {
+        ".csv": "FORMAT csv, HEADER",
+        ".parquet": "FORMAT parquet, COMPRESSION zstd",
+        ".json": "FORMAT json, ARRAY true",
+    }
     target = Path(out)
     if target.suffix not in formats:
         raise BadInput(f"cannot tell the format of {out!r}; end its name in {', '.join(formats)}.")
     if not target.parent.is_dir():
         raise BadInput(f"cannot write {out!r}: there is no folder {str(target.parent)!r}.")
-    partial = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        answer.create_view("answer_rows")
-        copied = connection.execute(
-            f"COPY answer_rows TO {_quote(str(partial))} {formats[target.suffix]}"
-        ).fetchone()
-        os.replace(partial, target)
-    finally:
-        partial.unlink(missing_ok=True)
+    answer.create_view("answer_rows")
+    # DuckDB writes beside the target and renames, so a failure leaves the old file as it was.
+    copied = connection.execute(
+        f"COPY answer_rows TO {_quote(out)} ({formats[target.suffix]}, USE_TMP_FILE true)"
+    ).fetchone()
     return int(copied[0]) if copied else 0
 
 

@@ -10,6 +10,7 @@ import yaml
 
 from curate.errors import BadInput
 from pipelines.cli import run_command
+from pipelines.spelling import nearest
 
 
 @dataclass(frozen=True)
@@ -168,6 +169,14 @@ def test_a_mistake_in_yaml_is_one_line_with_its_remedy(capsys, tmp_path, text: s
     path = tmp_path / "c.yaml"
     path.write_text(text)
     assert expected in complaint(capsys, "--config", str(path))
+
+
+def test_the_last_part_of_a_key_alone_finds_it() -> None:
+    assert (
+        nearest("threshold", ["thread", "sources.analysis.shots.threshold"])
+        == "sources.analysis.shots.threshold"
+    )
+    assert nearest("clip.threshold", ["rules.threshold", "clip.batch"]) == "rules.threshold"
 
 
 def test_help_tells_everything(capsys) -> None:

@@ -125,6 +125,18 @@ def test_an_answer_is_written_as_csv_parquet_or_json(uri: str, tmp_path: Path, c
     assert len(list(tmp_path.iterdir())) == 4  # and no partial file
 
 
+@pytest.mark.parametrize("suffix", ["csv", "parquet", "json"])
+def test_an_answer_that_breaks_off_leaves_the_old_file(uri: str, tmp_path: Path, capsys, suffix: str) -> None:
+    sql = "SELECT if(range < 900000, range, error('broken at ' || range)) FROM range(1000000)"
+    old = tmp_path / f"old.{suffix}"
+    old.write_text("old")
+    for file in (old, tmp_path / f"new.{suffix}"):
+        assert main(["--dataset", uri, "--out", str(file), sql]) == 2
+        assert "broken at" in capsys.readouterr().err
+    assert old.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [old]
+
+
 def test_where_an_answer_cannot_be_written(uri: str, tmp_path: Path, capsys) -> None:
     assert main(["--dataset", uri, "--out", "answer.xls", "FROM clips"]) == 2
     assert "end its name in .csv, .parquet, .json" in capsys.readouterr().err
