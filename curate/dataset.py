@@ -91,6 +91,7 @@ class Dataset:
                 yield file
             except BaseException:
                 file.discard()
+                file.closed = True  # or the garbage collector would still try to flush it
                 raise
             file.close()
             return

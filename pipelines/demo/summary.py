@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,11 +64,9 @@ def mean_of_last(values: list[float]) -> float:
 
 def sparkline(values: list[float], width: int = 32) -> str:
     """The course of a series in `width` characters, each the mean of its part."""
-    parts = [
-        values[i * len(values) // width : max((i + 1) * len(values) // width, i * len(values) // width + 1)]
-        for i in range(width)
-    ]
-    means = [sum(part) / len(part) for part in parts if part]
+    edges = [i * len(values) // width for i in range(width + 1)]
+    parts = [values[a:b] for a, b in pairwise(edges) if b > a]
+    means = [sum(part) / len(part) for part in parts]
     low, high = min(means), max(means)
     span = (high - low) or 1.0
     return "".join(_BARS[round((mean - low) / span * (len(_BARS) - 1))] for mean in means)
