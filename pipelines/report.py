@@ -74,6 +74,7 @@ def gather(dataset: Dataset, config: ReportConfig) -> dict[str, Any]:
     """Everything the page shows, as plain values."""
     from curate.dataset import Dataset
     from pipelines import report_data as data
+    from pipelines import report_scores as scores
     from pipelines.progress import Progress
     from pipelines.query import connect
     from pipelines.report_pictures import add_strips
@@ -91,9 +92,9 @@ def gather(dataset: Dataset, config: ReportConfig) -> dict[str, Any]:
         "dataset": config.dataset,
         "made_at": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "funnel": data.funnel(tables),
-        "histograms": data.histograms(tables),
-        "camera": data.counts_by(tables, "camera"),
-        "aspect": data.counts_by(tables, "width || '×' || height"),
+        "histograms": scores.histograms(tables),
+        "camera": scores.counts_by(tables, "camera"),
+        "aspect": scores.counts_by(tables, "width || '×' || height"),
         "captions": data.captions(tables),
         "gallery": [{name: clip.get(name) for name in CARD} for clip in clips],
         "n_errors": n_errors,

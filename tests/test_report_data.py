@@ -13,6 +13,7 @@ from curate.dataset import Dataset
 from curate.funnel import count_funnel
 from curate.tables import CAPTIONS, SHARDS
 from pipelines import report_data as data
+from pipelines import report_scores as scores
 from pipelines.query import connect
 from pipelines.report_runs import read_metrics, runs, thin
 
@@ -81,12 +82,12 @@ def test_only_clips(tmp_path: Path) -> None:
     tables = connect(build(tmp_path, tables=("sources", "clips")))
     assert parts(data.funnel(tables)[1]) == {"not decided yet": (8, "waiting")}
     assert [clip["clip_id"] for clip in data.gallery(tables, 3)] == [clip_id(c) for c in ("a0", "a1", "b0")]
-    assert data.histograms(tables)[1]["limits"] == []
+    assert scores.histograms(tables)[1]["limits"] == []
     assert data.captions(tables) == []
 
 
 def test_histograms_count_every_shot_and_know_the_limit(dataset: Dataset) -> None:
-    found = {score["name"]: score for score in data.histograms(connect(dataset))}
+    found = {score["name"]: score for score in scores.histograms(connect(dataset))}
     motion = found["motion"]
     assert motion["limits"] == [{"op": "<", "bound": 0.5}]
     assert (sum(motion["kept"]), sum(motion["rejected"])) == (4, 3)
@@ -103,7 +104,7 @@ def test_outliers_do_not_flatten_a_histogram() -> None:
     import numpy as np
 
     values = np.concatenate([np.linspace(0, 1, 999), [1000.0]])
-    binned = data._binned(values, np.ones(1000, bool), [2.0])
+    binned = scores._binned(values, np.ones(1000, bool), [2.0])
     assert binned["edges"] == [0.0, 2.0]  # the limit is always inside
     assert binned["over"] == 1
     assert sum(binned["kept"]) == 1000
@@ -128,7 +129,7 @@ def test_captions_by_captioner(dataset: Dataset) -> None:
 
 
 def test_clips_by_camera(dataset: Dataset) -> None:
-    assert data.counts_by(connect(dataset), "camera") == [
+    assert scores.counts_by(connect(dataset), "camera") == [
         {"name": "pan", "kept": 3, "rejected": 1}, {"name": "static", "kept": 2, "rejected": 2}
     ]  # fmt: skip
 
