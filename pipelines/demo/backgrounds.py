@@ -139,7 +139,7 @@ def _city_street(c: Canvas) -> None:
             y = top + 0.05 + 0.08 * row
             for column in range(3):
                 if y < 0.7:
-                    glass = (196, 190, 164) if lit[row, column] else (66, 70, 80)
+                    glass = (184, 176, 148) if lit[row, column] else (78, 80, 88)
                     c.box(x + wide * (0.14 + 0.28 * column), y, wide * 0.16, 0.042, glass)
         x += wide + 0.01
     c.box(-0.1, 0.74, c.ratio + 0.2, 0.06, (148, 146, 142))

@@ -2,7 +2,7 @@
 
 pictures = PICTURE_FAULTS["blur"](pictures)         # (T, H, W, 3) uint8 in and out
 overlay, box = logo(width=256, height=144)          # box: x, y, w, h in pixels
-pictures = burn(pictures, overlay)
+pictures = burn(pictures, overlay, box)
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ import numpy as np
 
 Box = tuple[int, int, int, int]
 
-DARK_GAIN = 0.1
+DARK_GAIN = 0.08
 BLUR_SHARE = 0.05  # sigma as a share of the short side
 BAR_SHARE = 0.125  # each bar of a letterbox, as a share of the height
+_FINE, _FONT = 4, cv2.FONT_HERSHEY_SIMPLEX  # overlays are drawn larger and averaged
 SUBTITLES = (
     ("SHOT IN ONE LONG DAY", "BY THE FILM CLUB"),
     ("PART TWO OF THE TRIP", "SUBSCRIBE FOR MORE"),
@@ -61,49 +62,50 @@ def add_bars(pictures: np.ndarray, height: int) -> np.ndarray:
 
 
 def subtitle(width: int, height: int, choice: int) -> tuple[np.ndarray, Box]:
-    """Two burned-in lines of white text with a dark outline: an overlay (H, W, 4) uint8 and the text's box."""
-    overlay = np.zeros((height, width, 4), np.uint8)
-    font, lines = cv2.FONT_HERSHEY_SIMPLEX, SUBTITLES[choice % len(SUBTITLES)]
-    unit = max(cv2.getTextSize(line, font, 1.0, 2)[0][0] for line in lines)
-    scale = 0.86 * width / unit
-    step = round(40 * scale)
+    """Two burned-in lines of white text with a dark outline: an overlay for `burn` and the text's box."""
+    lines = SUBTITLES[choice % len(SUBTITLES)]
+    overlay = np.zeros((height * _FINE, width * _FINE, 4), np.uint8)
+    scale = 0.84 * overlay.shape[1] / max(cv2.getTextSize(line, _FONT, 1.0, 2)[0][0] for line in lines)
+    step, pen = round(40 * scale), max(round(2.2 * scale), 1)
     for row, line in enumerate(lines):
-        wide = cv2.getTextSize(line, font, scale, 1)[0][0]
-        at = ((width - wide) // 2, height - round(0.05 * height) - step * (len(lines) - 1 - row))
-        cv2.putText(overlay, line, at, font, scale, (0, 0, 0, 255), 4, cv2.LINE_AA)
-        cv2.putText(overlay, line, at, font, scale, (255, 255, 255, 255), 1, cv2.LINE_AA)
-    return overlay, _covered(overlay)
+        wide = cv2.getTextSize(line, _FONT, scale, pen)[0][0]
+        below = step * (len(lines) - 1 - row) + round(0.06 * overlay.shape[0])
+        at = ((overlay.shape[1] - wide) // 2, overlay.shape[0] - below)
+        cv2.putText(overlay, line, at, _FONT, scale, (10, 10, 10, 255), 3 * pen)
+        cv2.putText(overlay, line, at, _FONT, scale, (255, 255, 255, 255), pen)
+    return _finished(overlay)
 
 
 def logo(width: int, height: int) -> tuple[np.ndarray, Box]:
-    """A channel's badge in the upper right corner: an overlay (H, W, 4) uint8 and its box."""
-    overlay = np.zeros((height, width, 4), np.uint8)
-    short = min(width, height)
-    w, h, gap = round(0.46 * short), round(0.26 * short), round(0.06 * short)
-    x, y = width - gap - w, gap
-    cv2.rectangle(overlay, (x, y), (x + w - 1, y + h - 1), (250, 250, 250, 255), -1)
-    cv2.rectangle(overlay, (x + 2, y + 2), (x + w - 3, y + h - 3), (176, 20, 36, 255), -1)
-    text = "TV 7"
-    (unit_w, unit_h), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 1.0, 2)
+    """A channel's badge in the upper right corner: an overlay for `burn` and its box."""
+    overlay = np.zeros((height * _FINE, width * _FINE, 4), np.uint8)
+    short = min(overlay.shape[:2])
+    w, h, gap, edge = (round(share * short) for share in (0.46, 0.26, 0.06, 0.012))
+    x, y = overlay.shape[1] - gap - w, gap
+    cv2.rectangle(overlay, (x, y), (x + w, y + h), (250, 250, 250, 255), -1)
+    cv2.rectangle(overlay, (x + edge, y + edge), (x + w - edge, y + h - edge), (176, 20, 36, 255), -1)
+    (unit_w, unit_h), _ = cv2.getTextSize("TV 7", _FONT, 1.0, 2)
     scale = 0.7 * w / unit_w
     at = (x + round((w - unit_w * scale) / 2), y + round((h + unit_h * scale) / 2))
-    cv2.putText(overlay, text, at, cv2.FONT_HERSHEY_SIMPLEX, scale, (255, 255, 255, 255), 2, cv2.LINE_AA)
-    return overlay, _covered(overlay)
+    cv2.putText(overlay, "TV 7", at, _FONT, scale, (255, 255, 255, 255), max(round(3 * scale), 1))
+    return _finished(overlay)
 
 
-def burn(pictures: np.ndarray, overlay: np.ndarray) -> np.ndarray:
-    """Lay an overlay (H, W, 4) over every picture, inside its own box only."""
-    x, y, w, h = _covered(overlay)
+def burn(pictures: np.ndarray, overlay: np.ndarray, box: Box) -> np.ndarray:
+    """Lay an overlay (H, W, 4), colours already times alpha, over every picture within its box."""
+    x, y, w, h = box
     part = overlay[y : y + h, x : x + w].astype(np.float32)
-    alpha = part[..., 3:] / 255
     out = pictures.copy()
     under = out[:, y : y + h, x : x + w]
-    under[:] = under * (1 - alpha) + part[..., :3] * alpha + 0.5
+    under[:] = under * (1 - part[..., 3:] / 255) + part[..., :3] + 0.5
     return out
 
 
-def _covered(overlay: np.ndarray) -> Box:
+def _finished(fine: np.ndarray) -> tuple[np.ndarray, Box]:
+    """The overlay in its real size, and the box of what it covers."""
+    size = fine.shape[1] // _FINE, fine.shape[0] // _FINE
+    overlay = cv2.resize(fine, size, interpolation=cv2.INTER_AREA)
     rows = np.flatnonzero(overlay[..., 3].any(1))
     columns = np.flatnonzero(overlay[..., 3].any(0))
     x, y = int(columns[0]), int(rows[0])
-    return x, y, int(columns[-1]) + 1 - x, int(rows[-1]) + 1 - y
+    return overlay, (x, y, int(columns[-1]) + 1 - x, int(rows[-1]) + 1 - y)

@@ -160,9 +160,9 @@ def _shot_frames(film: Film, shot: Shot, n_frames: int) -> np.ndarray:
     if shot.fault == "letterbox":
         return add_bars(pictures, film.height)
     if shot.fault == "subtitle":
-        return burn(pictures, subtitle(film.width, film.height, film.choice)[0])
+        return burn(pictures, *subtitle(film.width, film.height, film.choice))
     if shot.fault == "logo":
-        return burn(pictures, logo(film.width, film.height)[0])
+        return burn(pictures, *logo(film.width, film.height))
     if shot.fault in PICTURE_FAULTS:
         return PICTURE_FAULTS[shot.fault](pictures)
     return pictures

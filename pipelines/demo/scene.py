@@ -17,6 +17,7 @@ KINDS = ("disc", "square", "triangle", "star", "ring", "cross")
 COLOURS = ("red", "green", "blue", "yellow", "orange", "purple", "white", "pink")
 SIZES = ("small", "large")
 DIRECTIONS = ("left", "right", "up", "down")
+LEAST_SPEED, MOST_TRAVEL = 0.2, 0.8
 STILL = "still"  # the direction of an object that does not move
 BACKGROUNDS = ("green hill", "sandy desert", "blue sea", "city street", "snowy field", "night sky")
 CAMERAS = ("static", "pan left", "pan right", "zoom in")
@@ -82,8 +83,8 @@ def draw_scene(rng: np.random.Generator, held_out: bool | None = None, *, durati
     Args:
         rng: source of all chance.
         held_out: True draws only held-out combinations, False never, None any.
-        duration_s: length of the shot; the object crosses 35 to 60 % of the picture in this time,
-            its path centred, so that it stays in the picture.
+        duration_s: length of the shot; in this time the object crosses 35 to 60 % of the picture (more
+            where that would be slow), its path centred, so that it stays in the picture.
     """
     while True:
         kind, colour, background = _choice(rng, KINDS), _choice(rng, COLOURS), _choice(rng, BACKGROUNDS)
@@ -109,7 +110,8 @@ def draw_scene(rng: np.random.Generator, held_out: bool | None = None, *, durati
 
 def with_path(scene: Scene, rng: np.random.Generator, *, duration_s: float) -> Scene:
     """The scene with a fresh start and speed that keep the object in the picture for `duration_s`."""
-    travel = rng.uniform(0.35, 0.6)
+    # In a long shot the object goes further, for at less than LEAST_SPEED it hardly seems to move.
+    travel = max(rng.uniform(0.35, 0.6), min(LEAST_SPEED * duration_s, MOST_TRAVEL))
     along, across = 0.5 + rng.uniform(-0.04, 0.04), rng.uniform(0.34, 0.66)
     scene = replace(scene, speed=float(travel / duration_s), camera_speed=float(rng.uniform(0.05, 0.08)))
     x, y = scene.velocity
