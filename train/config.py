@@ -1,0 +1,134 @@
+"""Everything that a training run of the diffusion transformer can be told, as plain data that needs no torch.
+
+TrainConfig(dataset="demo-run/dataset", out="demo-run/dit", steps=1500, packing=PackingConfig(budget=2048))
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from model.config import FlowConfig, SizeConfig
+
+
+@dataclass(frozen=True)
+class PackingConfig:
+    """How clips are packed into batches.
+
+    Attributes:
+        budget: most tokens in a pack, per rank and forward pass; the largest clip must fit.
+        pool: clips to choose from when filling a pack; the oldest of them always goes first.
+    """
+
+    budget: int = 8192
+    pool: int = 256
+
+
+@dataclass(frozen=True)
+class CaptionBlend:
+    """Which caption of a clip is shown, drawn anew each epoch (DALL-E 3's recipe: 95 % synthetic).
+
+    Attributes:
+        original_share: share of draws that take the original caption, where there is one.
+        short_share: share of the synthetic draws that take the short caption, where there is one.
+        drop_share: share of draws that show no text, for classifier-free guidance.
+    """
+
+    original_share: float = 0.05
+    short_share: float = 0.3
+    drop_share: float = 0.1
+
+
+@dataclass(frozen=True)
+class ConditionMix:
+    """How often which latent frames are given clean; relative weights. Pictures are never given frames.
+
+    Attributes:
+        text: none, text alone.
+        first_frame: the first.
+        prefix: the first few, to continue forwards.
+        suffix: the last few, to continue backwards.
+        both_ends: the first and the last.
+        random: each with probability one half.
+    """
+
+    text: float = 0.5
+    first_frame: float = 0.2
+    prefix: float = 0.1
+    suffix: float = 0.05
+    both_ends: float = 0.1
+    random: float = 0.05
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """AdamW and its schedule.
+
+    Attributes:
+        lr: peak learning rate.
+        warmup: steps of linear warm-up.
+        schedule: after the warm-up, stay constant, or fall along a cosine to a twentieth at the last step.
+        beta1: decay of the mean of gradients.
+        beta2: decay of the mean of squared gradients.
+        weight_decay: decay of weight matrices; biases, norms and tables have none.
+        clip: largest norm of the gradient; more is scaled down.
+        ema: decay of the averaged weights, which samples are drawn from; it ramps up over the first steps.
+    """
+
+    lr: float = 2e-4
+    warmup: int = 1000
+    schedule: Literal["constant", "cosine"] = "constant"
+    beta1: float = 0.9
+    beta2: float = 0.99
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    ema: float = 0.9999
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Train the diffusion transformer on the latents of a dataset.
+
+    A run that was stopped goes on where its newest checkpoint stands when the same command is given again.
+
+    Attributes:
+        dataset: the dataset folder or URI; it must hold latents (`reelmill encode`).
+        out: the folder of the run: config.yaml, metrics.jsonl, checkpoints/.
+        vae_id: which folder below latents/ to read; null if there is but one.
+        steps: optimizer steps in all.
+        accumulate: packs per rank and step.
+        seed: seed of the weights, the order of clips and all noise.
+        save_every: steps between checkpoints; the last step always has one.
+        keep: checkpoints to keep, newest first.
+        log_every: steps between rows of metrics.jsonl.
+        precision: bf16 computes in half precision and keeps weights in full.
+        device: cpu, cuda, or auto (cuda where there is one).
+        model: the transformer.
+        flow: noise levels.
+        captions: which caption is shown.
+        condition: which frames are given.
+        packing: how clips are packed.
+        optim: optimizer, schedule and weight average.
+
+    Examples:
+        reelmill train --dataset demo-run/dataset --out demo-run/dit --steps 1500
+        torchrun --nproc_per_node 8 -m pipelines.train --config pipelines/configs/train.yaml
+    """
+
+    dataset: str
+    out: str
+    vae_id: str | None = None
+    steps: int = 100_000
+    accumulate: int = 1
+    seed: int = 0
+    save_every: int = 1000
+    keep: int = 2
+    log_every: int = 10
+    precision: Literal["fp32", "bf16"] = "fp32"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    model: SizeConfig = field(default_factory=SizeConfig)
+    flow: FlowConfig = field(default_factory=FlowConfig)
+    captions: CaptionBlend = field(default_factory=CaptionBlend)
+    condition: ConditionMix = field(default_factory=ConditionMix)
+    packing: PackingConfig = field(default_factory=PackingConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)

@@ -1,0 +1,135 @@
+"""Reads cached latents and text features: latents/VAE_ID/ of a dataset, by byte ranges from its index.
+
+    data = LatentDataset("demo-run/dataset")             # or s3://bucket/films
+    data.clips[0]                                        # ClipEntry: id, size, tokens, kinds of caption
+    latent, texts = data.read(0)                         # (C, t, h, w) float32, {"dense": (L, D) float32}
+
+The tars are WebDataset's (KEY.latent, KEY.text, KEY.json), so plain `webdataset` reads them too; the index lets
+any clip be read by itself, which the packing plan needs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import fsspec
+import pyarrow.parquet as pq
+from safetensors import SafetensorError
+from safetensors.torch import load
+from torch import Tensor
+
+from model.errors import BadInput
+
+
+@dataclass(frozen=True)
+class ClipEntry:
+    """Where one clip lies and what it is like.
+
+    Attributes:
+        clip_id: key of the clip.
+        shard: path of the tar, relative to the latents folder.
+        latent: first byte and bytes of KEY.latent.
+        text: first byte and bytes of KEY.text, or null.
+        size: latent frames, rows and columns.
+        fps: frames per second of the video; 0 for a picture.
+        kinds: kinds of caption with features.
+    """
+
+    clip_id: str
+    shard: str
+    latent: tuple[int, int]
+    text: tuple[int, int] | None
+    size: tuple[int, int, int]
+    fps: float
+    kinds: tuple[str, ...]
+
+
+class LatentDataset:
+    """The cached latents of a dataset, in the order of their ids.
+
+    Attributes:
+        about: latents.json: vae_id, channels, text encoder and text width, and what else encode told.
+        clips: every clip that was encoded without error.
+    """
+
+    def __init__(self, dataset: str, vae_id: str | None = None) -> None:
+        """`vae_id` names the folder below latents/; null if there is but one. Raises BadInput."""
+        try:
+            self._fs, root = fsspec.core.url_to_fs(dataset)
+        except (ImportError, ValueError) as error:
+            raise BadInput(
+                f"cannot open dataset {dataset!r}: {error}. Give a local path, or install the driver of its scheme."
+            ) from error
+        self.root = self._find(f"{root.rstrip('/')}/latents", dataset, vae_id)
+        try:
+            self.about: dict[str, Any] = json.loads(self._fs.cat_file(f"{self.root}/latents.json"))
+            with self._fs.open(f"{self.root}/index.parquet", "rb") as file:
+                rows = pq.read_table(file).to_pylist()
+        except FileNotFoundError as error:
+            raise BadInput(
+                f"{self.root} is not finished: {error.args[-1]} is missing. Run `reelmill encode --dataset "
+                f"{dataset}` to its end."
+            ) from error
+        self.clips = [
+            _entry(row) for row in sorted(rows, key=lambda r: r["clip_id"]) if row["shard"] is not None
+        ]
+
+    def _find(self, latents: str, dataset: str, vae_id: str | None) -> str:
+        self._fs.invalidate_cache()
+        there = self._fs.ls(latents, detail=True) if self._fs.exists(latents) else []
+        names = sorted(e["name"].rstrip("/").rsplit("/", 1)[-1] for e in there if e["type"] == "directory")
+        if not names:
+            raise BadInput(f"{dataset} has no latents. Run `reelmill encode --dataset {dataset}` first.")
+        if vae_id is None and len(names) > 1:
+            raise BadInput(
+                f"{dataset} has latents of several VAEs: choose one of {', '.join(names)} by --vae_id."
+            )
+        if vae_id is not None and vae_id not in names:
+            raise BadInput(f"{dataset} has no latents of {vae_id!r}; there are: {', '.join(names)}.")
+        return f"{latents}/{vae_id or names[0]}"
+
+    def typical(self) -> tuple[tuple[int, int, int], float]:
+        """The commonest latent size (t, h, w) of the longest clips, and the commonest frame rate."""
+        longest = max(clip.size[0] for clip in self.clips)
+        sizes = Counter(clip.size for clip in self.clips if clip.size[0] == longest)
+        rates = Counter(round(clip.fps, 3) for clip in self.clips if clip.fps)
+        best = min(sizes, key=lambda size: (-sizes[size], size))
+        return best, min(rates, key=lambda rate: (-rates[rate], rate), default=0.0)
+
+    def read(self, number: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """Latent (C, t, h, w) and features (L, D) by kind of caption, float32. Raises BadInput if damaged."""
+        clip = self.clips[number]
+        try:
+            latent = load(self._bytes(clip.shard, clip.latent))["latent"].float()
+            texts = load(self._bytes(clip.shard, clip.text)) if clip.text else {}
+        except (OSError, SafetensorError, KeyError) as error:
+            raise BadInput(
+                f"clip {clip.clip_id} in {self.root}/{clip.shard} cannot be read ({type(error).__name__}: {error}). "
+                "Encode the dataset again."
+            ) from error
+        if tuple(latent.shape[1:]) != clip.size:
+            raise BadInput(
+                f"clip {clip.clip_id} in {self.root}/{clip.shard} has latents of {tuple(latent.shape)}, its index "
+                f"says {clip.size}. Encode the dataset again."
+            )
+        return latent, {kind: features.float() for kind, features in texts.items()}
+
+    def _bytes(self, shard: str, span: tuple[int, int]) -> bytes:
+        start, size = span
+        return bytes(self._fs.cat_file(f"{self.root}/{shard}", start=start, end=start + size))
+
+
+def _entry(row: dict[str, Any]) -> ClipEntry:
+    kinds = tuple(row["caption_kinds"] or ())
+    return ClipEntry(
+        clip_id=row["clip_id"],
+        shard=row["shard"],
+        latent=(row["latent_offset"], row["latent_size"]),
+        text=(row["text_offset"], row["text_size"]) if kinds else None,
+        size=(row["t"], row["h"], row["w"]),
+        fps=row["fps"] or 0.0,
+        kinds=kinds,
+    )

@@ -1,0 +1,194 @@
+"""The training loop of the diffusion transformer: batch, forward, backward, clip, step, average, log, save.
+
+    folder = train(TrainConfig(dataset="demo-run/dataset", out="demo-run/dit", steps=1500), log=print)
+
+Run it as `reelmill train`. Under torchrun every rank runs this function; the loss is the sum over generated
+tokens divided by their number over all ranks and packs of the step, so ranks and accumulation change nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from model.dit import DiT
+from model.errors import BadInput
+from train.batch import Feed, batch_loss, n_tokens
+from train.checkpoint import Progress, checkpoints, load_checkpoint, save_checkpoint
+from train.config import OptimConfig, TrainConfig
+from train.data import LatentDataset
+from train.ema import Ema
+from train.metrics import Metrics
+from train.packing import PackPlan
+from train.ranks import Ranks, joined
+
+
+def train(config: TrainConfig, log: Callable[[dict[str, Any]], None]) -> Path:
+    """Train, or go on with the run in config.out; returns the folder of the last checkpoint.
+
+    `log` is called on rank 0 with each row of metrics.jsonl. Raises BadInput for data or a configuration that
+    cannot be used, and when the loss is not finite.
+    """
+    with joined(config.device) as ranks:
+        return _train(config, ranks, log)
+
+
+def _train(config: TrainConfig, ranks: Ranks, log: Callable[[dict[str, Any]], None]) -> Path:
+    run = Path(config.out)
+    data = LatentDataset(config.dataset, config.vae_id)
+    shape = config.model.config(channels=data.about["channels"], text_width=data.about["text_width"])
+    plan = PackPlan([n_tokens(clip.size, shape) for clip in data.clips], config.packing, config.seed)
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        model = DiT(shape).to(ranks.device)
+    optimizer = build_optimizer(model, config.optim)
+    ema = Ema(model, config.optim.ema)
+    about = describe(config, data, shape)
+    progress = Progress()
+    if found := checkpoints(run):
+        check_same_run(found[-1], about)
+        progress = load_checkpoint(found[-1], model, optimizer, ema)
+        if progress.step >= config.steps:
+            return found[-1]
+    metrics = Metrics(run / "metrics.jsonl", progress.step) if ranks.rank == 0 else None
+    feed = iter(Feed(data, plan, progress.cursor, config, shape, rank=ranks.rank, ranks=ranks.size))
+    since, resumed_at = Interval(), progress.step
+
+    while progress.step < config.steps:
+        waited = time.perf_counter()
+        step = next(feed)
+        since.waited_s += time.perf_counter() - waited
+        batches = [batch.to(ranks.device) for batch in step.batches]
+        # Tokens with a loss, and all tokens, over every rank and pack of this step.
+        counts = torch.tensor(
+            [sum(b.generated for b in batches), sum(len(b.target) for b in batches)], device=ranks.device
+        )
+        generated, tokens = ranks.sum_(counts).tolist()
+
+        lr = learning_rate(progress.step, config.steps, config.optim)
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        optimizer.zero_grad()
+        loss = torch.zeros((), device=ranks.device)
+        for batch in batches:
+            with torch.autocast(ranks.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+                v = model(batch.pack)  # (S, token_width)
+            part = batch_loss(v, batch) / generated
+            part.backward()
+            loss += part.detach()
+        ranks.sum_gradients(model)
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.optim.clip)
+        ranks.sum_(loss)
+        if not (loss.isfinite() and norm.isfinite()):
+            raise BadInput(
+                f"step {progress.step + 1}: loss {loss.item()}, gradient norm {norm.item()}: the run diverged. "
+                f"Lower --optim.lr from {config.optim.lr:g} or lengthen --optim.warmup, with another --out."
+            )
+        optimizer.step()
+        ema.update(model)
+
+        progress = Progress(progress.step + 1, progress.tokens + tokens, step.after)
+        since.add(loss.item(), tokens, config.packing.budget * len(batches) * ranks.size)
+        last = progress.step == config.steps
+        if metrics and (last or progress.step % config.log_every == 0):
+            row = {"step": progress.step, "epoch": step.epoch, "lr": lr, "grad_norm": norm.item()}
+            row |= {"tokens": progress.tokens, "resumed_at": resumed_at, **since.row()}
+            metrics.write(row)
+            log(row)
+            since = Interval()
+        if last or progress.step % config.save_every == 0:
+            if ranks.rank == 0:
+                save_checkpoint(run, progress, model, optimizer, ema, about, config.keep)
+            ranks.wait()
+    if metrics:
+        metrics.close()
+    return checkpoints(run)[-1]
+
+
+def build_optimizer(model: DiT, config: OptimConfig) -> torch.optim.AdamW:
+    """AdamW whose weight decay spares all but the weight matrices of linear layers."""
+    matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and name.endswith("weight")]
+    others = [p for name, p in model.named_parameters() if not (p.ndim == 2 and name.endswith("weight"))]
+    groups: list[dict[str, Any]] = [{"params": matrices}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.AdamW(
+        groups,
+        lr=config.lr,
+        betas=(config.beta1, config.beta2),
+        weight_decay=config.weight_decay,
+        fused=True,
+    )
+
+
+def learning_rate(step: int, steps: int, config: OptimConfig) -> float:
+    """The rate of step `step` (from 0) of `steps`: linear warm-up, then constant or a cosine to lr / 20."""
+    if step < config.warmup:
+        return config.lr * (step + 1) / config.warmup
+    if config.schedule == "constant":
+        return config.lr
+    done = (step - config.warmup) / max(1, steps - config.warmup)
+    return config.lr * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * done)))
+
+
+def describe(config: TrainConfig, data: LatentDataset, shape: Any) -> dict[str, Any]:
+    """config.json of the checkpoints: all that sampling needs to know, and how the run was made."""
+    size, fps = data.typical()
+    return {
+        "model": asdict(shape),
+        "flow": asdict(config.flow),
+        "latents": data.about,
+        "typical": {"size": size, "fps": fps},
+        "train": asdict(config),
+    }
+
+
+#: What may differ between the two halves of a resumed run without making it another run.
+_FREE = {"dataset", "out", "steps", "save_every", "keep", "log_every", "device"}
+
+
+def check_same_run(folder: Path, about: dict[str, Any]) -> None:
+    """Raise BadInput if the run in `folder` was begun with other settings, and name them."""
+    before = json.loads((folder / "config.json").read_text())
+    now = json.loads(json.dumps(about))
+    pairs = {
+        key: (before["train"].get(key), value) for key, value in now["train"].items() if key not in _FREE
+    }
+    pairs["vae_id"] = (before["latents"]["vae_id"], now["latents"]["vae_id"])
+    if changed := [f"{key} ({a} before, now {b})" for key, (a, b) in pairs.items() if a != b]:
+        raise BadInput(
+            f"{folder.parent.parent} holds a run with other settings: {'; '.join(changed)}. Give the same ones to "
+            "go on with it, or another --out for a new run."
+        )
+
+
+class Interval:
+    """Sums since the last row of the metrics."""
+
+    def __init__(self) -> None:
+        self.began_s = time.perf_counter()
+        self.losses: list[float] = []
+        self.waited_s, self.tokens, self.room = 0.0, 0, 0
+
+    def add(self, loss: float, tokens: int, room: int) -> None:
+        """Take in a step: its loss, its tokens and the tokens its packs had room for."""
+        self.losses.append(loss)
+        self.tokens += tokens
+        self.room += room
+
+    def row(self) -> dict[str, float]:
+        """Mean loss, useful tokens per second, share of the budget left empty, share of time without data."""
+        seconds = time.perf_counter() - self.began_s
+        return {
+            "loss": sum(self.losses) / len(self.losses),
+            "tokens_per_s": self.tokens / seconds,
+            "steps_per_s": len(self.losses) / seconds,
+            "padding_share": 1 - self.tokens / self.room,
+            "data_wait_share": self.waited_s / seconds,
+        }

@@ -1,0 +1,38 @@
+"""metrics.jsonl: one JSON object per line, appended while a run goes on.
+
+{"step": 120, "loss": 0.83, "grad_norm": 0.4, "lr": 0.001, "tokens_per_s": 21000.0, ...}
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+
+class Metrics:
+    """Appends rows to a file; a resumed run first drops the rows behind the step it resumes from."""
+
+    def __init__(self, path: Path, step: int) -> None:
+        kept = [line for line in _lines(path) if json.loads(line)["step"] <= step]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text("".join(line + "\n" for line in kept))
+        os.replace(temporary, path)
+        self._file = path.open("a")
+
+    def write(self, row: dict[str, Any]) -> None:
+        """Append a row, at once visible to readers."""
+        self._file.write(json.dumps(row) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _lines(path: Path) -> list[str]:
+    """The whole lines of a file; a last line that a killed run left half-written is not one."""
+    if not path.is_file():
+        return []
+    return [line for line in path.read_text().split("\n")[:-1] if line]

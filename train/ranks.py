@@ -1,0 +1,76 @@
+"""The processes of a run: one, or those that torchrun started. Gradients are summed over them.
+
+with joined("auto") as ranks:
+    ranks.sum_(count)                    # in place, over all ranks
+    ranks.sum_gradients(model)
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from model.errors import BadInput
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among the others.
+
+    Attributes:
+        rank: number of this process, from 0.
+        size: number of processes.
+        device: where this one computes.
+    """
+
+    rank: int
+    size: int
+    device: torch.device
+
+    def sum_(self, x: Tensor) -> Tensor:
+        """Replace x by its sum over all ranks."""
+        if self.size > 1:
+            dist.all_reduce(x)
+        return x
+
+    def sum_gradients(self, model: nn.Module) -> None:
+        """Replace every gradient by its sum over all ranks, in one exchange."""
+        if self.size == 1:
+            return
+        gradients = [p.grad for p in model.parameters() if p.grad is not None]
+        together = self.sum_(torch.cat([g.flatten() for g in gradients]))
+        parts = together.split([g.numel() for g in gradients])
+        for gradient, part in zip(gradients, parts, strict=True):
+            gradient.copy_(part.view_as(gradient))
+
+    def wait(self) -> None:
+        """Return when every rank has come here."""
+        if self.size > 1:
+            dist.barrier()
+
+
+@contextmanager
+def joined(device: str) -> Iterator[Ranks]:
+    """The ranks of this run; `device` is cpu, cuda or auto. Raises BadInput if there is no such device."""
+    if device == "cuda" and not torch.cuda.is_available():
+        raise BadInput("there is no CUDA device here: use --device=cpu, or run where one is.")
+    kind = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
+    rank, size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    local = (
+        torch.device(kind, int(os.environ.get("LOCAL_RANK", "0"))) if kind == "cuda" else torch.device(kind)
+    )
+    if kind == "cuda":
+        torch.cuda.set_device(local)
+    if size > 1:
+        dist.init_process_group("nccl" if kind == "cuda" else "gloo")
+    try:
+        yield Ranks(rank, size, local)
+    finally:
+        if size > 1:
+            dist.destroy_process_group()
