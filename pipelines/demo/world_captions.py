@@ -34,12 +34,12 @@ MOVING = {
     "down": ("moving down", "going down", "sinking"),
     STILL: ("standing still", "at rest", "not moving"),
 }
-PATHS = {
-    "left": ("from right to left", "towards the left edge"),
-    "right": ("from left to right", "towards the right edge"),
-    "up": ("from bottom to top", "towards the top edge"),
-    "down": ("from top to bottom", "towards the bottom edge"),
-    STILL: ("nowhere at all", "nowhere from start to end"),
+HEADS = {
+    "left": ("heads from right to left", "heads towards the left edge"),
+    "right": ("heads from left to right", "heads towards the right edge"),
+    "up": ("heads from bottom to top", "heads towards the top edge"),
+    "down": ("heads from top to bottom", "heads towards the bottom edge"),
+    STILL: ("stands still", "does not move"),
 }
 PLACES = {
     "green hill": ("over a green hill", "in front of a green hill"),
@@ -58,10 +58,10 @@ NICKNAMES = {
     "night sky": ("night", "night sky"),
 }
 SURROUNDINGS = {
-    "green hill": "rolling meadows with round bushes under pale drifting clouds",
-    "sandy desert": "wavy dunes with thin ripples and a lone cactus in the haze",
+    "green hill": "rolling meadows and round bushes under pale drifting clouds",
+    "sandy desert": "wavy dunes, thin ripples and a lone cactus in the haze",
     "blue sea": "calm waves that glitter as far as the clear horizon",
-    "city street": "tall buildings with many windows behind an empty road",
+    "city street": "tall buildings and many windows behind an empty road",
     "snowy field": "dark fir trees and drifting flakes in the cold air",
     "night sky": "countless sparks above the dark outline of distant mountains",
 }
@@ -88,12 +88,13 @@ SHORT = (
 )
 DENSE = (
     "A {size} {colour} {kind} {moves} {place}. The {kind} is {colour} all over with a dark outline, and "
-    "{bulk}. During the shot it heads {path}. The background is a {background}: {surroundings}. "
+    "{bulk}. During the shot it {heads}. The background is a {background}: {surroundings}. "
     "{lighting}, and {camera}.",
-    "The video shows a {colour} {kind} of {size} size {place}. It {moves}, heading {path} at a steady speed, "
-    "and {bulk}. Around the {colour} {kind} we see the {background}, {surroundings}. {camera}. {lighting}.",
-    "{place} with {surroundings}, a {size} {kind} {moves}. Its colour is {colour}, with a thin pale rim; "
-    "{bulk}. The {colour} {kind} heads {path} without turning. {lighting} across the {background}. {camera}.",
+    "The video shows a {colour} {kind} of {size} size {place}. It {moves}, {bulk}, and from start to end it "
+    "{heads}. Around the {colour} {kind} we see the {background}, {surroundings}. {camera}. {lighting}.",
+    "{place} with {surroundings}, a {size} {kind} {moves}. Its colour is {colour}, with a thin pale rim, and "
+    "{bulk}. During the shot the {colour} {kind} {heads}, and behind it is the {background}. {lighting}. "
+    "{camera}.",
 )
 ORIGINAL = (
     "{colour} {kind} {moving}",
@@ -111,9 +112,9 @@ ORIGINAL = (
 FILM = (
     "{colour} {kind}",
     "my {colour} {kind}",
-    "a {colour} {kind} on the move",
+    "clip of a {colour} {kind}",
     "{colour} {kind}, {first} and {second}",
-    "a {colour} {kind}, first {first} then {second}",
+    "a {colour} {kind} in front of {first} and {second}",
     "{kind}, {first} and {second}",
 )
 
@@ -132,7 +133,7 @@ def describe(scene: Scene, kind: CaptionKind, rng: np.random.Generator) -> str:
         background=scene.background,
         moves=_pick(rng, MOVES[scene.direction]),
         moving=_pick(rng, MOVING[scene.direction]),
-        path=_pick(rng, PATHS[scene.direction]),
+        heads=_pick(rng, HEADS[scene.direction]),
         place=_pick(rng, PLACES[scene.background]),
         nickname=_pick(rng, NICKNAMES[scene.background]),
         surroundings=SURROUNDINGS[scene.background],
@@ -177,7 +178,7 @@ def _texts() -> Iterator[str]:
         *FILM,
         *SURROUNDINGS.values(),
     )
-    for table in (MOVES, MOVING, PATHS, PLACES, NICKNAMES, BULK, LIGHTING, CAMERA):
+    for table in (MOVES, MOVING, HEADS, PLACES, NICKNAMES, BULK, LIGHTING, CAMERA):
         for options in table.values():
             yield from options
 
