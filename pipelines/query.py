@@ -34,7 +34,7 @@ WITH text AS (
     WHERE text IS NOT NULL GROUP BY clip_id
 )
 SELECT clips.*,
-       s.uri, s.status AS source_status,
+       s.uri, s.status AS source_status, s.caption AS source_caption,
        d.keep, d.reason, d.reasons, d.duplicate_of, d.cluster, d.weight,
        text.caption_original, text.caption_short, text.caption_dense,
        coalesce(text.n_captions, 0) AS n_captions,

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 PAGE = Path(__file__).with_name("report_page")
 CARD = (
-    "clip_id", "keep", "reason", "reasons", "duplicate_of", "uri", "start_s", "end_s", "n_frames", "fps",
+    "clip_id", "source_caption", "keep", "reason", "reasons", "uri", "start_s", "end_s", "n_frames", "fps",
     "width", "height", "camera", "motion", "luma", "black_ratio", "static_ratio", "sharpness", "text_area",
     "overlay_area", "aesthetic", "clip_text_sim", "nsfw", "picture", "no_picture", "frames", "picture_w",
     "picture_h", "captions", "bucket",
@@ -39,16 +39,18 @@ class ReportConfig:
     Attributes:
         dataset: folder or URI of the dataset.
         run: folder of a training run to show; null shows those in DATASET/runs.
+        samples: folder of sampled videos and pictures to show, besides those in the runs.
         out: file to write; null writes DATASET/report/index.html.
         gallery: most kept clips, and most rejected clips, to show with pictures.
 
     Example:
         reelmill report --dataset films.reel
-        reelmill report --dataset films.reel --run runs/first --out page.html
+        reelmill report --dataset films.reel --run runs/first --samples samples --out page.html
     """
 
     dataset: str
     run: str | None = None
+    samples: str | None = None
     out: str | None = None
     gallery: int = 36
 
@@ -78,7 +80,7 @@ def gather(dataset: Dataset, config: ReportConfig) -> dict[str, Any]:
     from pipelines.progress import Progress
     from pipelines.query import connect
     from pipelines.report_pictures import add_strips
-    from pipelines.report_runs import runs
+    from pipelines.report_runs import runs, samples
 
     tables = connect(dataset)
     shown = runs(dataset, "runs") if config.run is None else runs(Dataset(config.run), "")
@@ -100,6 +102,11 @@ def gather(dataset: Dataset, config: ReportConfig) -> dict[str, Any]:
         "n_errors": n_errors,
         "errors": errors,
         "runs": shown,
+        **(
+            samples(Dataset(config.samples), "")
+            if config.samples
+            else {"samples": [], "samples_left_out": []}
+        ),
     }
 
 

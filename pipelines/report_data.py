@@ -103,7 +103,7 @@ def _count(tables: duckdb.DuckDBPyConnection, sql: str) -> int:
 
 
 def _plain(name: str) -> str:
-    return name.replace("_", " ")
+    return name.removesuffix("_s").replace("_", " ")
 
 
 def captions(tables: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
@@ -125,17 +125,21 @@ def captions(tables: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
 def gallery(tables: duckdb.DuckDBPyConnection, count: int) -> list[dict[str, Any]]:
     """Up to `count` kept and as many rejected clips; the rejected ones in turn from every reason.
 
-    A clip_id is a hash, so the first ids are a random sample, and the same one every time.
+    Clips are taken in the order of a hash of their ids: a random sample, and the same one every time.
     """
     views = views_of(tables)
     if "clips" not in views:
         return []
     if "decisions" not in views:
-        tables_sql = "SELECT clips.clip_id FROM clips ORDER BY clip_id LIMIT ?"
+        tables_sql = "SELECT clips.clip_id FROM clips ORDER BY md5(clip_id) LIMIT ?"
         chosen = [row["clip_id"] for row in rows_of(tables, tables_sql, count)]
     else:
-        kept = rows_of(tables, "SELECT clip_id FROM decisions WHERE keep ORDER BY clip_id LIMIT ?", count)
-        rejected = rows_of(tables, "SELECT clip_id, reason FROM decisions WHERE NOT keep ORDER BY clip_id")
+        kept = rows_of(
+            tables, "SELECT clip_id FROM decisions WHERE keep ORDER BY md5(clip_id) LIMIT ?", count
+        )
+        rejected = rows_of(
+            tables, "SELECT clip_id, reason FROM decisions WHERE NOT keep ORDER BY md5(clip_id)"
+        )
         by_reason: dict[str, list[str]] = {}
         for row in rejected:
             by_reason.setdefault(reason_name(row["reason"] or "unnamed"), []).append(row["clip_id"])

@@ -44,7 +44,7 @@ def _run(folder: Dataset, prefix: str, name: str) -> dict[str, Any]:
         "val_points": thin([point for point in checks if math.isfinite(point[1])], POINTS),
         "not_finite": sum(not math.isfinite(loss) for _, loss in losses),
         "last": {k: v for k, v in last.items() if isinstance(v, int | float) and math.isfinite(v)},
-        **_samples(folder, "/".join([*path, "samples"])),
+        **samples(folder, "/".join([*path, "samples"])),
     }
 
 
@@ -68,17 +68,22 @@ def thin(points: list[tuple[int, float]], most: int) -> list[list[float]]:
     return [[group[-1][0], sum(loss for _, loss in group) / len(group)] for group in groups]
 
 
-def _samples(folder: Dataset, below: str) -> dict[str, Any]:
-    """Samples as data URIs; those too large for a page, or too many, are only named."""
+def samples(folder: Dataset, below: str) -> dict[str, Any]:
+    """Pictures and videos as data: URIs, pictures first; those too large or too many are only named."""
     shown: list[dict[str, str]] = []
     left_out: list[str] = []
-    for name in folder.files(below):
-        kind = _KINDS.get("." + name.rpartition(".")[2].lower())
-        if kind is None:
-            continue
-        data = folder.read_bytes(below, name) if len(shown) < SAMPLES else b""
+    names = [name for name in folder.files(below) if _kind(name)]
+    for name in sorted(names, key=lambda name: (not _kind(name).startswith("image"), name)):
+        path = [below, name] if below else [name]
+        data = folder.read_bytes(*path) if len(shown) < SAMPLES else b""
         if not data or len(data) > SAMPLE_BYTES:
             left_out.append(name)
         else:
+            kind = _kind(name)
             shown.append({"name": name, "kind": kind.partition("/")[0], "uri": as_uri(data, kind)})
     return {"samples": shown, "samples_left_out": left_out}
+
+
+def _kind(name: str) -> str:
+    """Media type of a file by its name; empty for what is not shown."""
+    return _KINDS.get("." + name.rpartition(".")[2].lower(), "")

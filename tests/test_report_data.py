@@ -11,11 +11,11 @@ from small_dataset import CLIPS, ERROR, build, clip_id
 
 from curate.dataset import Dataset
 from curate.funnel import count_funnel
-from curate.tables import CAPTIONS, SHARDS
+from curate.tables import CAPTIONS, DECISIONS, SHARDS
 from pipelines import report_data as data
 from pipelines import report_scores as scores
 from pipelines.query import connect
-from pipelines.report_runs import read_metrics, runs, thin
+from pipelines.report_runs import read_metrics, runs, samples, thin
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ def test_what_failed_and_what_was_not_done_yet_is_counted(tmp_path: Path) -> Non
 def test_only_clips(tmp_path: Path) -> None:
     tables = connect(build(tmp_path, tables=("sources", "clips")))
     assert parts(data.funnel(tables)[1]) == {"not decided yet": (8, "waiting")}
-    assert [clip["clip_id"] for clip in data.gallery(tables, 3)] == [clip_id(c) for c in ("a0", "a1", "b0")]
+    assert len(data.gallery(tables, 3)) == 3
     assert scores.histograms(tables)[1]["limits"] == []
     assert data.captions(tables) == []
 
@@ -112,12 +112,29 @@ def test_outliers_do_not_flatten_a_histogram() -> None:
 
 
 def test_the_gallery_takes_rejected_clips_from_every_reason(dataset: Dataset) -> None:
-    chosen = data.gallery(connect(dataset), 2)
-    assert [clip["clip_id"] for clip in chosen] == [clip_id(c) for c in ("a0", "a1", "b1", "b2")]
-    assert chosen[2]["reasons"] == CLIPS["b1"][3]
-    assert [row["text"] for row in chosen[0]["captions"]] == [
+    every = data.gallery(connect(dataset), 9)
+    assert {clip["clip_id"][:2] for clip in every[:5]} == {"a0", "a1", "b0", "c0", "c1"}
+    assert {clip["clip_id"][:2] for clip in every[5:]} == {"b1", "b2", "c2"}
+    by_id = {clip["clip_id"][:2]: clip for clip in every}
+    assert by_id["b1"]["reasons"] == CLIPS["b1"][3]
+    assert by_id["a0"]["source_caption"] == "a red, then a green screen"
+    assert [row["text"] for row in by_id["a0"]["captions"]] == [
         "a screen of one colour, dense, of a0", "a newer one, not chosen", "a screen, a0"
     ]  # fmt: skip
+    assert [clip["clip_id"] for clip in data.gallery(connect(dataset), 2)] == [
+        clip["clip_id"] for clip in every[:2] + every[5:7]
+    ]
+
+
+def test_rejected_clips_are_taken_in_turn_from_every_reason(tmp_path: Path) -> None:
+    dataset = build(tmp_path)
+    decisions = dataset.read("decisions").to_pylist()
+    for row in decisions:  # everything is dark but one shot, which is still
+        still = row["clip_id"].startswith("c1")
+        row |= {"keep": False, "reason": "motion 0.1 < 0.5" if still else "luma 3 < 20"}
+    dataset.write("decisions", pa.Table.from_pylist(decisions, schema=DECISIONS))
+    chosen = data.gallery(connect(dataset), 2)
+    assert {clip["reason"] for clip in chosen} == {"motion 0.1 < 0.5", "luma 3 < 20"}
 
 
 def test_captions_by_captioner(dataset: Dataset) -> None:
@@ -153,6 +170,14 @@ def test_runs(tmp_path: Path) -> None:
         assert run["samples"] == [{"name": "strip.png", "kind": "image", "uri": "data:image/png;base64,cG5n"}]
         assert run["samples_left_out"] == ["large.mp4"]
     assert runs(Dataset(tmp_path / "none"), "runs") == []
+
+
+def test_samples_in_a_folder_of_their_own(tmp_path: Path) -> None:
+    for name in ("b.mp4", "a.mp4", "strip.png", "prompts.json"):
+        (tmp_path / name).write_bytes(b"x")
+    found = samples(Dataset(tmp_path), "")["samples"]
+    assert [sample["name"] for sample in found] == ["strip.png", "a.mp4", "b.mp4"]
+    assert found[1]["uri"] == "data:video/mp4;base64,eA=="
 
 
 def test_metrics_cut_short_and_thinned() -> None:

@@ -120,6 +120,8 @@ function clipCard(clip) {
   const kept = clip.keep !== false;
   const chosen = clip.captions.filter((row) => row.chosen || row.kind === "original");
   const first = chosen.length ? chosen : clip.captions.slice(0, 1);
+  const given = clip.source_caption && !clip.captions.some((row) => row.kind === "original")
+    ? el("p", { class: "cap" }, el("b", {}, "with the file"), clip.source_caption) : null;
   const rest = clip.captions.filter((row) => !first.includes(row));
   const file = (clip.uri || "unknown source").split("/").pop();
   const card = el("article", { class: "card clip" },
@@ -128,7 +130,7 @@ function clipCard(clip) {
       clip.keep === null ? null : el("span", { class: kept ? "mark" : "mark no" }, kept ? "kept" : "rejected")),
     el("div", { class: "text" },
       (clip.reasons || []).map((reason) => el("p", { class: "why" }, reason)),
-      first.map(captionOf),
+      first.map(captionOf), given,
       el("p", { class: "facts" }, `${file}, ${clip.start_s.toFixed(2)} to ${clip.end_s.toFixed(2)} s · ${clip.width}×${clip.height}` + (clip.camera ? ` · ${plain(clip.camera)}` : "")),
       el("details", {}, el("summary", {}, "Scores and more"), rest.map(captionOf),
         el("dl", {}, FACTS.map((name) => [el("dt", {}, plain(name)), el("dd", {}, short(clip[name]))]),
@@ -136,7 +138,7 @@ function clipCard(clip) {
           clip.bucket ? [el("dt", {}, "bucket"), el("dd", {}, clip.bucket)] : [],
           el("dt", {}, "clip"), el("dd", { class: "mono" }, clip.clip_id)))));
   return { card, kept, reasons: (clip.reasons || []).map((reason) => reason.split(" ")[0]),
-    words: [file, clip.clip_id, ...clip.captions.map((row) => row.text || "")].join("\n").toLowerCase() };
+    words: [file, clip.clip_id, clip.source_caption || "", ...clip.captions.map((row) => row.text || "")].join("\n").toLowerCase() };
 }
 
 function gallery() {
@@ -189,18 +191,22 @@ function curve(run) {
   return drawing;
 }
 
-function training(run) {
-  const samples = run.samples.map((sample) => el("figure", { class: sample.kind === "image" ? "wide" : null },
+function samples(from) {
+  const shown = from.samples.map((sample) => el("figure", { class: sample.kind === "image" ? "wide" : null },
     sample.kind === "video" ? el("video", { src: sample.uri, controls: "", loop: "", muted: "", playsinline: "", preload: "auto" })
-      : el("img", { src: sample.uri, alt: `samples ${sample.name}`, loading: "lazy" }),
+      : el("img", { src: sample.uri, alt: `samples ${sample.name}` }),
     el("figcaption", {}, sample.name)));
+  return [shown.length ? el("div", { class: "samples" }, shown) : null,
+    from.samples_left_out.length ? el("p", { class: "foot" }, `not shown (too large or too many): ${from.samples_left_out.join(", ")}`) : null];
+}
+
+function training(run) {
   const last = Object.entries(run.last).filter(([name]) => name !== "step").map(([name, v]) => `${plain(name)} ${short(v)}`);
   return el("div", { class: "card run" }, el("h3", {}, run.name),
     run.points.length + run.val_points.length ? curve(run) : el("p", {}, "metrics.jsonl holds no loss."),
     el("p", { class: "foot" }, [`${number(run.steps)} steps`, "line: training loss", run.val_points.length ? "dashed: validation loss" : null, ...last].filter(Boolean).join(" · ")),
     run.not_finite ? el("p", { class: "wrong" }, `${number(run.not_finite)} losses were not finite and are not drawn.`) : null,
-    samples.length ? el("div", { class: "samples" }, samples) : null,
-    run.samples_left_out.length ? el("p", { class: "foot" }, `not shown (too large or too many): ${run.samples_left_out.join(", ")}`) : null);
+    samples(run));
 }
 
 // The page ----------------------------------------------------------------------------------------------------
@@ -217,7 +223,8 @@ const measured = data.histograms.filter((score) => score.n), empty = data.histog
 if (data.histograms.length) {
   const why = empty.map((score) => el("p", { class: "foot" }, `${plain(score.name)}: null for every shot${score.reasons.length ? `, ${score.reasons.join("; ")}` : ""}`));
   section("scores", "Scores", "Shots by score: kept at the bottom, rejected (for any reason) on top. A dashed line is the limit that rejected shots; a score without one rejected none.",
-    el("div", { class: "grid" }, measured.map(scoreCard), mosaic("camera", data.camera), mosaic("picture size", data.aspect)),
+    el("div", { class: "grid" }, measured.map(scoreCard), mosaic("picture size", data.aspect),
+      data.camera.some((row) => row.name !== "not measured") ? mosaic("camera", data.camera) : null),
     why.length ? el("details", {}, el("summary", {}, `${number(why.length)} scores were not measured`), why) : null);
 }
 if (data.gallery.length) {
@@ -236,6 +243,7 @@ if (data.captions.length) {
         .map((text, i) => el("td", { class: right.has(i) ? "num" : null }, text ?? ""))))))));
 }
 if (data.runs.length) section("training", "Training", null, data.runs.map(training));
+if (data.samples.length + data.samples_left_out.length) section("samples", "Samples", "Videos that the trained model made.", samples(data));
 section("errors", "Errors", data.n_errors ? `${number(data.n_errors)} in all${data.n_errors > data.errors.length ? `, the first ${number(data.errors.length)} shown` : ""}.` : "None.",
   data.errors.map((row) => el("details", { class: "error" },
     el("summary", {}, el("b", {}, `${row.what} ${row.status}`), ` ${row.who}: ${row.error.split("\n")[0].slice(0, 160)}`), el("pre", {}, row.error))));
