@@ -10,8 +10,7 @@ from dataclasses import dataclass
 
 from curate.dataset import Dataset
 from recaption.captioner import CaptionerIdentity
-from recaption.coca_tokenizer import KIND_TOKENS
-from recaption.prompts import Prompt, render
+from recaption.prompts import PromptTemplate
 from recaption.rows import ClipSpan, Plan, plan_caption
 
 
@@ -34,23 +33,21 @@ class KeptClip:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How captions are made; everything in it reaches the caption_id, but the folder of the prompts.
+    """How captions are made; everything in it reaches the caption_id. Complete in itself: workers read no file.
 
     Attributes:
         identity: the captioner.
-        kinds: captions wanted of each clip.
+        prompts: captions wanted of each clip: kind -> what is asked.
         n_frames: frames per clip.
         frame_height: largest height of a frame in pixels; smaller pictures stay as they are.
         seed: of the sampling.
-        prompts: folder with prompt files; null takes ours.
     """
 
     identity: CaptionerIdentity
-    kinds: tuple[str, ...]
+    prompts: dict[str, PromptTemplate]
     n_frames: int
     frame_height: int
     seed: int = 0
-    prompts: str | None = None
 
     def plans(self, clip: ClipSpan) -> list[Plan]:
         """One plan per kind."""
@@ -59,18 +56,13 @@ class Recipe:
                 clip,
                 kind,
                 self.identity,
-                self._prompt(kind, clip),
+                template.render(n_frames=self.n_frames, duration_s=clip.end_s - clip.start_s),
                 n_frames=self.n_frames,
                 frame_height=self.frame_height,
                 seed=self.seed,
             )
-            for kind in self.kinds
+            for kind, template in self.prompts.items()
         ]
-
-    def _prompt(self, kind: str, clip: ClipSpan) -> Prompt:
-        if self.identity.captioner == "coca":  # its prompt is one token of its vocabulary, not words
-            return Prompt(f"coca.{kind}", KIND_TOKENS.get(kind, kind))
-        return render(kind, n_frames=self.n_frames, duration_s=clip.end_s - clip.start_s, folder=self.prompts)
 
 
 def kept_clips(dataset: Dataset) -> list[KeptClip]:

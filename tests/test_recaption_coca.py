@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,58 +9,19 @@ import open_clip
 import pytest
 import torch
 from PIL import Image
+from tiny_coca import COLOURS, TEXTS, TINY, clip, dense, examples, settings, short, tiny_folder
 
 from curate.errors import BadInput
 from recaption import coca
 from recaption.coca_captioner import CocaCaptioner
 from recaption.coca_decode import greedy
-from recaption.coca_settings import CocaSize, CocaTraining
 from recaption.coca_tokenizer import END_ID, build_tokenizer, join_words, words
-from recaption.coca_training import CHECKPOINT, Example, encode, learning_rate, train
-
-TINY = CocaSize(
-    width=32, head_width=16, patch=16, vision_layers=1, text_layers=1, decoder_layers=1, context_length=16
-)
-COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (30, 60, 220)}
-TEXTS = [f"a {colour} picture, all of it {colour}." for colour in COLOURS]
-
-
-def clip(colour: str, n_frames: int = 4) -> np.ndarray:
-    return np.full((n_frames, 18, 32, 3), COLOURS[colour], np.uint8)
-
-
-def examples(skip: int) -> Iterator[Example]:
-    number = skip
-    while True:
-        rng = np.random.default_rng(number)
-        colour = list(COLOURS)[rng.integers(3)]
-        captions = {"short": f"a {colour} picture", "dense": f"a {colour} picture, all of it {colour}."}
-        yield Example(clip(colour), captions)
-        number += 1
-
-
-def settings(**changes: object) -> CocaTraining:
-    base = CocaTraining(
-        size=TINY,
-        steps=200,
-        batch=12,
-        lr=1e-2,
-        warmup=5,
-        kind_shares={"short": 0.5, "dense": 0.5},
-        checkpoint_every=20,
-        evaluate_every=1000,
-        bf16=False,
-    )
-    return dataclasses.replace(base, **changes)  # type: ignore[arg-type]
+from recaption.coca_training import CHECKPOINT, encode, learning_rate, train
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder trained for a few seconds on three colours."""
-    run = tmp_path_factory.mktemp("coca")
-    tokenizer = build_tokenizer(TEXTS, context_length=16)
-    train(run, tokenizer, examples, settings(), evaluate=lambda model: {}, log=lambda row: None)
-    return run / "model"
+def folder() -> Path:
+    return tiny_folder()
 
 
 def test_words_keep_hyphens_and_separate_signs() -> None:
@@ -184,8 +144,8 @@ def test_training_learns_colours_and_the_captioner_names_them(folder: Path) -> N
     results = CocaCaptioner(folder).caption(requests)
     assert [result.clip_id for result in results] == [request.clip_id for request in requests]
     assert {result.clip_id: result.text_raw for result in results} == {
-        **{f"{colour}-dense": f"A {colour} picture, all of it {colour}." for colour in COLOURS},
-        **{f"{colour}-short": f"a {colour} picture" for colour in COLOURS},
+        **{f"{colour}-dense": dense(colour) for colour in COLOURS},
+        **{f"{colour}-short": short(colour) for colour in COLOURS},
     }
     assert all(result.status == "ok" and result.tokens_out for result in results)
 

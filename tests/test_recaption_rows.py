@@ -9,7 +9,7 @@ import pytest
 from curate.errors import BadInput
 from curate.tables import CAPTIONS
 from recaption.captioner import CaptionerIdentity, CaptionResult
-from recaption.prompts import Prompt, render
+from recaption.prompts import Prompt, newest
 from recaption.rows import ClipSpan, Plan, caption_row, plan_caption, sidecar_row
 
 CLIP = ClipSpan("c1", 1.0, 3.0, (0, 10, 100, 80))
@@ -108,7 +108,7 @@ def test_sidecar_captions_become_original_rows() -> None:
 
 def test_our_prompts_are_filled_in() -> None:
     for kind in ("short", "dense"):
-        prompt = render(kind, n_frames=8, duration_s=2.345)
+        prompt = newest(kind).render(n_frames=8, duration_s=2.345)
         assert prompt.prompt_id == f"{kind}.v1"
         assert "These 8 frames" in prompt.text
         assert "2.3 seconds" in prompt.text
@@ -119,13 +119,13 @@ def test_our_prompts_are_filled_in() -> None:
 def test_the_newest_version_of_a_prompt_is_used(tmp_path: Path) -> None:
     for version in (2, 9, 10):
         (tmp_path / f"short.v{version}.txt").write_text(f"Version {version}, $n_frames frames.")
-    prompt = render("short", n_frames=3, duration_s=1, folder=str(tmp_path))
+    prompt = newest("short", tmp_path).render(n_frames=3, duration_s=1)
     assert (prompt.prompt_id, prompt.text) == ("short.v10", "Version 10, 3 frames.")
 
 
 def test_bad_prompts_are_told_in_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"no prompt for captions of kind 'dense'.*dense\.v1\.txt"):
-        render("dense", n_frames=3, duration_s=1, folder=str(tmp_path))
+        newest("dense", tmp_path).render(n_frames=3, duration_s=1)
     (tmp_path / "dense.v1.txt").write_text("Describe $colour.")
     with pytest.raises(BadInput, match="asks for 'colour'"):
-        render("dense", n_frames=3, duration_s=1, folder=str(tmp_path))
+        newest("dense", tmp_path).render(n_frames=3, duration_s=1)

@@ -1,0 +1,222 @@
+"""Captions for the kept clips of a dataset: decode a few frames of each, ask a captioner, write the table.
+
+    reelmill recaption --dataset ~/films                                   # embedded CoCa: the demo's world only
+    reelmill recaption --dataset ~/films --captioner.backend=openai \\
+        --captioner.openai.base_url=http://127.0.0.1:8000/v1 --captioner.openai.model=Qwen/Qwen2.5-VL-7B-Instruct
+
+Only captions that are not there yet are made: killed anywhere and started again, it goes on; another prompt or
+model adds its own captions and leaves the others. `--retry=failed` asks again for those that failed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Literal
+
+from pipelines.engine import Engine, RayConfig
+from recaption.openai_config import OpenAIConfig
+
+if TYPE_CHECKING:
+    from curate.stage import Stage
+    from recaption.captioner import Captioner, CaptionerIdentity
+    from recaption.plan import Recipe
+
+WORLD_ONLY = "world_captioner"
+
+
+@dataclass(frozen=True)
+class CocaBackend:
+    """The CoCa captioner, in the worker itself.
+
+    Attributes:
+        model: a folder that `reelmill train-captioner` wrote, or `embedded` (knows only the demo's world; its
+            captions carry the flag world_captioner).
+    """
+
+    model: str = "embedded"
+
+
+@dataclass(frozen=True)
+class CaptionerConfig:
+    """Who writes the captions.
+
+    Attributes:
+        backend: coca (a small model in the worker) or openai (any OpenAI-compatible server).
+        coca: the CoCa captioner.
+        openai: the server.
+        gpus: GPUs per worker (a fraction is fine); 0 runs on the CPU.
+        actors: workers, each with its own model or connections.
+        batch_clips: clips handed to a worker at once.
+    """
+
+    backend: Literal["coca", "openai"] = "coca"
+    coca: CocaBackend = field(default_factory=CocaBackend)
+    openai: OpenAIConfig = field(default_factory=OpenAIConfig)
+    gpus: float = 0.0
+    actors: int = 1
+    batch_clips: int = 16
+
+
+@dataclass(frozen=True)
+class RecaptionConfig:
+    """Write captions for the kept clips.
+
+    Attributes:
+        dataset: the dataset folder or URI, curated.
+        captioner: who writes them.
+        kinds: captions per clip: short (the subject, one sentence) and dense (everything seen, a paragraph).
+        prompts: folder with prompt files KIND.vN.txt; null takes ours.
+        seed: of the sampling, where the captioner samples.
+        retry: failed makes those captions again that have no text.
+        engine: ray streams over a cluster or this machine; local runs in this process. Same table.
+        ray: how to reach or start Ray.
+    """
+
+    dataset: str
+    captioner: CaptionerConfig = field(default_factory=CaptionerConfig)
+    kinds: tuple[str, ...] = ("short", "dense")
+    prompts: str | None = None
+    seed: int = 0
+    retry: Literal["none", "failed"] = "none"
+    engine: Engine = "ray"
+    ray: RayConfig = field(default_factory=RayConfig)
+
+
+def recaption(config: RecaptionConfig) -> int:
+    """Make the captions that are missing, then merge the table. Returns 1 if every one of them failed."""
+    from curate.dataset import Dataset
+    from pipelines.engine import run_stages
+    from pipelines.progress import Progress
+    from pipelines.recaption_stages import WORK, work_items
+    from recaption.plan import kept_clips
+    from recaption.rows import USABLE, sidecar_row
+    from recaption.table import commit, known, merge
+
+    dataset = Dataset(config.dataset)
+    clips = kept_clips(dataset)
+    recipe = make_recipe(config)
+    run_id = new_run_id(config)
+    have = known(dataset)
+    plans = [(clip, recipe.plans(clip.span)) for clip in clips]
+    current = {plan.caption_id for _, wanted in plans for plan in wanted}
+    done = {caption_id for caption_id, status in have.items() if config.retry != "failed" or status in USABLE}
+    wanted = [(clip, [p.kind for p in planned if p.caption_id not in done]) for clip, planned in plans]
+    wanted = [(clip, kinds) for clip, kinds in wanted if kinds]
+    total = sum(len(kinds) for _, kinds in wanted)
+
+    originals = [sidecar_row(clip.span, clip.sidecar, run_id=run_id) for clip in clips if clip.sidecar]
+    new = [row for row in originals if row["caption_id"] not in have]
+    for place in range(0, len(new), 16_000):
+        commit(dataset, new[place : place + 16_000])
+
+    counts: dict[str, int] = {}
+    first_error = None
+    with Progress("recaption", total=total, unit="captions") as progress:
+        for row in run_stages(
+            config.engine, work_items(wanted), WORK, stages(config, recipe, run_id), config.ray
+        ):
+            progress.advance(1, **{row["status"]: 1})
+            counts[row["status"]] = counts.get(row["status"], 0) + 1
+            first_error = first_error or row["error"]
+    merge(dataset, current | {row["caption_id"] for row in originals})
+
+    usable = sum(counts.get(status, 0) for status in USABLE)
+    print(
+        f"captions {usable} made + {total - usable} failed + {len(current) - total} there already, "
+        f"{len(originals)} from sidecars, for {len(clips)} kept clips"
+    )
+    if total > usable:
+        print(f"the first failure: {first_error or counts}; ask again with --retry=failed")
+    if WORLD_ONLY in recipe.identity.flags:
+        print(
+            "The embedded captioner knows only the demo's world (flag world_captioner); for other footage give "
+            "--captioner.backend=openai, or a folder as --captioner.coca.model."
+        )
+    return int(total > 0 and usable == 0)
+
+
+def make_recipe(config: RecaptionConfig) -> Recipe:
+    """The recipe that a configuration asks for. Raises BadInput for a captioner or kind that is not there."""
+    from curate.errors import BadInput
+    from recaption.coca_folder import FRAME_HEIGHT, N_FRAMES
+    from recaption.coca_tokenizer import KIND_TOKENS
+    from recaption.plan import Recipe
+    from recaption.prompts import PromptTemplate, newest
+
+    kinds = tuple(dict.fromkeys(config.kinds))
+    if not kinds or not set(kinds) <= {"short", "dense"}:
+        raise BadInput(f"--kinds={list(config.kinds)} must be out of short and dense: --kinds=[short,dense].")
+    if config.captioner.backend == "openai":
+        server = config.captioner.openai
+        prompts = {kind: newest(kind, config.prompts) for kind in kinds}
+        identity, frames = server.identity(), (server.frames, server.frame_height)
+    else:  # its prompt is one token of its own vocabulary
+        prompts = {kind: PromptTemplate(f"coca.{kind}", KIND_TOKENS[kind]) for kind in kinds}
+        identity, frames = coca_identity(config.captioner.coca), (N_FRAMES, FRAME_HEIGHT)
+    return Recipe(identity, prompts, *frames, seed=config.seed)
+
+
+def coca_identity(backend: CocaBackend) -> CaptionerIdentity:
+    from recaption.captioner import CaptionerIdentity
+    from recaption.coca_folder import model_name
+
+    flags = (WORLD_ONLY,) if backend.model == "embedded" else ()
+    return CaptionerIdentity("coca", model_name(coca_folder(backend)), flags=flags)
+
+
+def coca_folder(backend: CocaBackend) -> str:
+    if backend.model != "embedded":
+        return backend.model
+    from pipelines.demo.weights import embedded
+
+    return str(embedded("coca"))
+
+
+def load_captioner(config: CaptionerConfig) -> Captioner:
+    """The captioner, ready to work; called once per worker."""
+    if config.backend == "openai":
+        from recaption.openai_server import OpenAICaptioner
+
+        return OpenAICaptioner(config.openai)
+    from recaption.coca_captioner import CocaCaptioner
+
+    return CocaCaptioner(coca_folder(config.coca), device="cuda" if config.gpus else "cpu")
+
+
+def stages(config: RecaptionConfig, recipe: Recipe, run_id: str) -> list[Stage]:
+    """The pipeline: what happens to the clips of a source, in order."""
+    from pipelines.recaption_stages import CommitCaptions, ReadFrames, WriteCaptions
+
+    captioner = config.captioner
+    return [
+        ReadFrames(recipe),
+        WriteCaptions(
+            partial(load_captioner, captioner),
+            recipe,
+            run_id,
+            gpus=captioner.gpus,
+            actors=captioner.actors,
+            batch_clips=captioner.batch_clips,
+        ),
+        CommitCaptions(config.dataset, rows_per_part=captioner.batch_clips * len(recipe.prompts)),
+    ]
+
+
+def new_run_id(config: RecaptionConfig) -> str:
+    """The time of the start and a hash of the configuration."""
+    from datetime import UTC, datetime
+
+    from curate.dataset import config_hash
+
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{config_hash(config)[:8]}"
+
+
+def main(argv: list[str] | None = None) -> int:
+    from pipelines.cli import run_command
+
+    return run_command(RecaptionConfig, recaption, argv, name="recaption")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

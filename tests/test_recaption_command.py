@@ -1,0 +1,287 @@
+"""`reelmill recaption` on real files: no caption moves, nothing is made twice, failures come back on request."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import small_dataset
+from tiny_coca import COLOURS, dense, short, tiny_folder
+
+from curate.dataset import Dataset
+from pipelines.recaption import main
+from pipelines.recaption_stages import crop_to
+
+# Kept clips of the small dataset and the colour of their pictures.
+KEPT = {"a0": "red", "a1": "green", "b0": "blue", "c0": "green", "c1": "blue"}
+CURATED = ("sources", "clips", "decisions")
+
+
+@pytest.fixture(scope="module")
+def coca() -> Path:
+    return tiny_folder()
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Dataset:
+    return small_dataset.build(tmp_path / "films", tables=CURATED)
+
+
+def rows(dataset: Dataset, kind: str | None = None) -> list[dict]:
+    return [row for row in dataset.read("captions").to_pylist() if kind in (None, row["kind"])]
+
+
+def run(dataset: Dataset, *flags: object) -> int:
+    return main(["--dataset", dataset.uri, "--engine=local", *map(str, flags)])
+
+
+def test_every_kept_clip_gets_its_own_captions(dataset: Dataset, coca: Path) -> None:
+    assert run(dataset, "--captioner.coca.model", coca) == 0
+    found = {(row["clip_id"][:2], row["kind"]): row["text"] for row in rows(dataset)}
+    expected = {(clip, "short"): short(colour) for clip, colour in KEPT.items()}
+    expected |= {(clip, "dense"): dense(colour) for clip, colour in KEPT.items()}
+    expected |= {(clip, "original"): "a red, then a green screen" for clip in ("a0", "a1")}
+    expected[("b0", "original")] = small_dataset.HOSTILE
+    assert found == expected
+    keys = [(row["clip_id"], row["kind"], row["caption_id"]) for row in rows(dataset)]
+    assert keys == sorted(keys)
+    assert all(row["chosen"] for row in rows(dataset))
+    row = next(row for row in rows(dataset, "dense") if row["clip_id"].startswith("a1"))
+    assert (row["start_s"], row["end_s"], row["n_frames"], row["captioner"]) == (2.0, 4.0, 4, "coca")
+    # Frames 1/12 s apart: the one on screen at each of 2.25, 2.75, 3.25 and 3.75 s.
+    assert row["frame_times_s"] == pytest.approx([2.25, 2.75, 3.25, 3.75])
+    assert row["flags"] == []
+    assert row["model"].startswith("coca-")
+
+
+def test_a_second_run_makes_nothing(dataset: Dataset, coca: Path, capsys: pytest.CaptureFixture) -> None:
+    run(dataset, "--captioner.coca.model", coca)
+    before = rows(dataset)
+    capsys.readouterr()
+    assert run(dataset, "--captioner.coca.model", coca) == 0
+    assert "captions 0 made + 0 failed + 10 there already, 3 from sidecars" in capsys.readouterr().out
+    assert rows(dataset) == before
+    assert dataset.files("_state/captions") == []
+
+
+def test_embedded_captioner_is_marked(dataset: Dataset) -> None:
+    from pipelines.demo.weights import embedded
+
+    assert run(dataset, "--kinds=[short]") == 0
+    assert {tuple(row["flags"]) for row in rows(dataset, "short")} == {("world_captioner",)}
+    marked = {row["model"] for row in rows(dataset, "short")}
+    run(dataset, "--kinds=[short]", "--captioner.coca.model", embedded("coca"))
+    assert {row["model"] for row in rows(dataset, "short")} == marked  # the same model under either name
+
+
+def test_a_missing_file_is_a_row_and_comes_back_on_request(
+    dataset: Dataset, coca: Path, capsys: pytest.CaptureFixture
+) -> None:
+    uri = next(r["uri"] for r in dataset.read("sources").to_pylist() if r["source_id"][0] == "c")
+    away = Path(uri).with_suffix(".away")
+    Path(uri).rename(away)
+    flags = ("--captioner.coca.model", coca)
+    assert run(dataset, *flags) == 0
+    failed = [row for row in rows(dataset) if row["status"] == "error"]
+    assert {(row["clip_id"][:2], row["kind"]) for row in failed} == {
+        (clip, kind) for clip in ("c0", "c1") for kind in ("short", "dense")
+    }
+    assert all("No such file" in row["error"] and row["text"] is None and not row["chosen"] for row in failed)
+    assert "captions 6 made + 4 failed" in capsys.readouterr().out
+
+    away.rename(uri)
+    run(dataset, *flags)
+    assert sum(row["status"] == "error" for row in rows(dataset)) == 4  # not asked for again by itself
+    assert run(dataset, *flags, "--retry=failed") == 0
+    texts = {row["clip_id"][:2]: row["text"] for row in rows(dataset, "short")}
+    assert texts == {clip: short(colour) for clip, colour in KEPT.items()}
+    assert len(rows(dataset)) == 13
+    assert all(row["chosen"] for row in rows(dataset))
+
+
+@pytest.mark.slow
+def test_ray_and_local_make_the_same_table(dataset: Dataset, coca: Path, ray_cluster: None) -> None:
+    def made(engine: str) -> list[dict]:
+        dataset.remove("captions")
+        assert (
+            main(["--dataset", dataset.uri, f"--engine={engine}", "--captioner.coca.model", str(coca)]) == 0
+        )
+        of_the_run = ("run_id", "created_at", "latency_ms")
+        return [{k: v for k, v in row.items() if k not in of_the_run} for row in rows(dataset)]
+
+    assert made("ray") == made("local")
+
+
+class Namer(BaseHTTPRequestHandler):
+    """An OpenAI-compatible server that names the colour of the first picture it is sent."""
+
+    server: Colours
+
+    def log_message(self, *args: object) -> None:
+        """Quiet."""
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        *pictures, text = body["messages"][0]["content"]
+        data = base64.b64decode(pictures[0]["image_url"]["url"].split(",")[1])
+        picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        assert picture is not None
+        mean = np.median(picture.reshape(-1, 3), axis=0)[::-1]
+        colour = min(COLOURS, key=lambda name: float(np.abs(mean - COLOURS[name]).sum()))
+        with self.server.lock:
+            self.server.asked[text["text"]] += 1
+        time.sleep(self.server.delay_s)
+        reply = json.dumps(
+            {"choices": [{"message": {"content": f"{text['text']} {colour}"}, "finish_reason": "stop"}]}
+        ).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(reply)))
+        self.end_headers()
+        self.wfile.write(reply)
+
+
+class Colours(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Namer)
+        self.lock = threading.Lock()
+        self.asked: Counter[str] = Counter()
+        self.delay_s = 0.0
+
+
+@pytest.fixture
+def server() -> Iterator[Colours]:
+    found = Colours()
+    threading.Thread(target=found.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+    yield found
+    found.shutdown()
+    found.server_close()
+
+
+def flags_for(server: Colours, prompts: Path) -> list[str]:
+    return [
+        "--captioner.backend=openai",
+        f"--captioner.openai.base_url=http://127.0.0.1:{server.server_address[1]}/v1",
+        "--captioner.openai.model=namer",
+        f"--prompts={prompts}",
+    ]
+
+
+def test_a_changed_prompt_makes_exactly_its_captions_again(
+    dataset: Dataset, server: Colours, tmp_path: Path
+) -> None:
+    (tmp_path / "short.v1.txt").write_text("first short")
+    (tmp_path / "dense.v1.txt").write_text("first dense")
+    flags = flags_for(server, tmp_path)
+    assert run(dataset, *flags) == 0
+    assert server.asked == {"first short": 5, "first dense": 5}
+    for clip, colour in KEPT.items():
+        assert {
+            row["text"]
+            for row in rows(dataset)
+            if row["clip_id"][:2] == clip and row["captioner"] == "openai"
+        } == {f"first short {colour}", f"first dense {colour}"}
+
+    (tmp_path / "short.v2.txt").write_text("second short")
+    assert run(dataset, *flags) == 0
+    assert server.asked == {"first short": 5, "first dense": 5, "second short": 5}
+    shorts = {(row["prompt_id"], row["chosen"]) for row in rows(dataset, "short")}
+    assert shorts == {("short.v1", False), ("short.v2", True)}
+    assert all(row["chosen"] for row in rows(dataset, "dense"))
+
+    (tmp_path / "short.v2.txt").unlink()  # back to the first: nothing is asked, the old captions are chosen
+    assert run(dataset, *flags) == 0
+    assert server.asked.total() == 15
+    assert {(row["prompt_id"], row["chosen"]) for row in rows(dataset, "short")} == {
+        ("short.v1", True),
+        ("short.v2", False),
+    }
+
+
+def test_killed_and_run_again_it_loses_at_most_a_batch(
+    dataset: Dataset, server: Colours, tmp_path: Path
+) -> None:
+    (tmp_path / "short.v1.txt").write_text("short")
+    (tmp_path / "dense.v1.txt").write_text("dense")
+    server.delay_s = 0.3
+    flags = [*flags_for(server, tmp_path), "--captioner.batch_clips=1", "--captioner.openai.in_flight=1"]
+    command = [
+        sys.executable,
+        "-m",
+        "pipelines.recaption",
+        "--dataset",
+        dataset.uri,
+        "--engine=local",
+        *flags,
+    ]
+    job = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    parts = Path(dataset.path("_state/captions"))
+    until = time.monotonic() + 60
+    # One part holds the originals; then each clip commits its own.
+    while time.monotonic() < until and len(list(parts.glob("*.parquet"))) < 3 and job.poll() is None:
+        time.sleep(0.01)
+    os.killpg(job.pid, signal.SIGKILL)
+    job.wait()
+    asked = server.asked.total()
+    assert 4 <= asked < 10
+    server.delay_s = 0.0
+    assert run(dataset, *flags) == 0
+    assert server.asked.total() <= 12  # ten captions, and the batch of one clip that was under way
+    found = {
+        (row["clip_id"][:2], row["kind"]): row["text"] for row in rows(dataset) if row["kind"] != "original"
+    }
+    assert found == {
+        (clip, kind): f"{kind} {colour}" for clip, colour in KEPT.items() for kind in ("short", "dense")
+    }
+    assert len(rows(dataset, "original")) == 3
+
+
+def test_no_server_fails_every_row_and_says_so(
+    dataset: Dataset, capsys: pytest.CaptureFixture, tmp_path: Path
+) -> None:
+    code = run(
+        dataset, "--captioner.backend=openai", "--captioner.openai.base_url=http://127.0.0.1:9/v1",
+        "--captioner.openai.model=m", "--captioner.openai.retries=0",
+    )  # fmt: skip
+    assert code == 1
+    assert re.search(r"captions 0 made \+ 10 failed.*\n.*ConnectError", capsys.readouterr().out)
+    assert {row["status"] for row in rows(dataset, "dense")} == {"error"}
+
+
+def test_bad_input_is_one_line(dataset: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    for flags, told in (
+        (["--dataset", str(tmp_path / "none")], "has no decisions table"),
+        (["--dataset", dataset.uri, "--kinds=[long]"], "must be out of short and dense"),
+        (["--dataset", dataset.uri, "--captioner.backend=openai"], "captioner.openai.model must name"),
+        (["--dataset", dataset.uri, "--captioner.coca.model", str(tmp_path)], "is not a CoCa folder"),
+        (["--dataset", dataset.uri, "--captoner.gpus=1"], "nearest is --captioner.gpus"),
+    ):
+        assert main([*flags, "--engine=local"]) == 2
+        printed = capsys.readouterr().err
+        assert told in printed
+        assert printed.count("\n") == 1
+
+
+def test_crop_follows_the_size_of_the_frames() -> None:
+    frames = np.zeros((2, 100, 200, 3), np.uint8)
+    frames[:, 20:60, 40:140] = 9
+    assert (crop_to(frames, [80, 40, 200, 80], 0.5) == 9).all()
+    assert crop_to(frames, [80, 40, 200, 80], 0.5).shape == (2, 40, 100, 3)
+    assert crop_to(frames, None, 0.5) is frames
