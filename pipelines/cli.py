@@ -130,6 +130,7 @@ def build_parser(
     config_class: type, *, name: str, positional: str | None = None
 ) -> jsonargparse.ArgumentParser:
     """The parser behind a command; every field is a flag with its documentation, type and default."""
+    _resolve_annotations(config_class)
     doc = docstring_parser.parse(config_class.__doc__ or "", docstring_parser.DocstringStyle.GOOGLE)
     told = [text for text in (doc.short_description, doc.long_description) if text]
     required = [
@@ -170,6 +171,21 @@ def build_parser(
         if shown:
             group.title = f"--{shown[0].rpartition('.')[0]}.*  {group.title or ''}".rstrip()
     return parser
+
+
+def _resolve_annotations(config_class: type) -> None:
+    """Turn the annotations of a dataclass, and of those in it, from strings into types, once.
+
+    jsonargparse would do so itself by running the `if TYPE_CHECKING:` imports of the class's module, which
+    exist so as not to be run: they load torch for `--help`.
+    """
+    hints = typing.get_type_hints(config_class)
+    constructor = vars(config_class)["__init__"]
+    constructor.__annotations__ = {**constructor.__annotations__, **hints}
+    for hint in hints.values():
+        for part in alternatives(hint):
+            if dataclasses.is_dataclass(part) and isinstance(part, type):
+                _resolve_annotations(part)
 
 
 def _explain(config_class: type, name: str, message: str) -> str:
