@@ -65,7 +65,7 @@ def report(config: ReportConfig) -> None:
     page = render(gather(dataset, config)).encode()
     if config.out is None:
         dataset.write_bytes(page, "report", "index.html")
-        place = dataset.path("report", "index.html")
+        place = f"{dataset.uri.rstrip('/')}/report/index.html"
     else:
         Path(config.out).write_bytes(page)
         place = str(Path(config.out).resolve())
