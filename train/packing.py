@@ -49,7 +49,11 @@ class PackPlan:
         """The packs of an epoch, each a list of clip numbers sorted by size."""
         if self._epoch is None or self._epoch[0] != epoch:
             order = np.random.default_rng([self.seed, epoch]).permutation(len(self.n_tokens)).tolist()
-            self._epoch = epoch, pack_greedily(order, self.n_tokens, self.config)
+            packs = pack_greedily(order, self.n_tokens, self.config)
+            # The pack of most clips comes last: it can be shared by many ranks if the last step lacks packs.
+            longest = max(range(len(packs)), key=lambda i: len(packs[i]))
+            packs.append(packs.pop(longest))
+            self._epoch = epoch, packs
         return self._epoch[1]
 
     def step(self, cursor: Cursor, count: int) -> tuple[list[Pack], Cursor]:

@@ -1,0 +1,75 @@
+"""A dataset folder with nothing but cached latents, in the format that `reelmill encode` writes."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from safetensors.torch import save
+from torch import Tensor
+
+CHANNELS, TEXT_WIDTH = 16, 8
+VAE_ID = "tiny-4x8x8-00000000"
+
+
+def random_clips(
+    count: int, sizes: tuple[tuple[int, int, int], ...] = ((5, 8, 8), (5, 6, 10), (1, 8, 8))
+) -> list[tuple[str, Tensor, dict[str, Tensor]]]:
+    """`count` clips (clip_id, latent, features by kind of caption), sizes in turn."""
+    generator = torch.Generator().manual_seed(0)
+    return [
+        (
+            f"{number:016x}",
+            torch.randn(CHANNELS, *sizes[number % len(sizes)], generator=generator),
+            {
+                "original": torch.randn(3, TEXT_WIDTH, generator=generator),
+                "short": torch.randn(6, TEXT_WIDTH, generator=generator),
+                "dense": torch.randn(20 + number % 5, TEXT_WIDTH, generator=generator),
+            },
+        )
+        for number in range(count)
+    ]
+
+
+def write_latents(
+    folder: Path, clips: list[tuple[str, Tensor, dict[str, Tensor]]], fps: float = 16.0, **about: object
+) -> Path:
+    """Write `clips` as latents/VAE_ID/{latents.json, index.parquet, *.tar} below `folder`, two tars."""
+    root = folder / "latents" / VAE_ID
+    root.mkdir(parents=True)
+    rows = []
+    for part in range(2):
+        shard = f"1x1_64p_1s__{part:05d}.tar"
+        with tarfile.open(root / shard, "w", format=tarfile.USTAR_FORMAT) as tar:
+            for clip_id, latent, texts in clips[part::2]:
+                kinds = sorted(texts)
+                latent_at = _add(tar, f"{clip_id}.latent", save({"latent": latent.bfloat16()}))
+                bf16 = {kind: features.bfloat16() for kind, features in texts.items()}
+                text_at = _add(tar, f"{clip_id}.text", save(bf16)) if kinds else (None, None)
+                _add(tar, f"{clip_id}.json", json.dumps({"clip_id": clip_id}).encode())
+                _, t, h, w = latent.shape
+                rows.append(
+                    {
+                        "clip_id": clip_id, "shard": shard, "latent_offset": latent_at[0],
+                        "latent_size": latent_at[1], "text_offset": text_at[0], "text_size": text_at[1],
+                        "t": t, "h": h, "w": w, "n_tokens": t * h * w // 4, "fps": fps,
+                        "caption_kinds": kinds,
+                    }
+                )  # fmt: skip
+    rows.append({**dict.fromkeys(rows[0]), "clip_id": "f" * 16})  # one that could not be encoded
+    pq.write_table(pa.Table.from_pylist(rows), root / "index.parquet")
+    told = {"vae_id": VAE_ID, "channels": CHANNELS, "text_encoder": "none", "text_width": TEXT_WIDTH}
+    (root / "latents.json").write_text(json.dumps(told | about))
+    return folder
+
+
+def _add(tar: tarfile.TarFile, name: str, data: bytes) -> tuple[int, int]:
+    member = tarfile.TarInfo(name)
+    member.size = len(data)
+    tar.addfile(member, io.BytesIO(data))
+    return tar.offset - -(-len(data) // 512) * 512, len(data)
