@@ -84,21 +84,21 @@ def plan_film(seed: int, index: int, fault: str | None) -> Film:
     places = [place for place in BACKGROUNDS if not is_held_out(hero.kind, hero.colour, place)]
     n_shots = int(rng.integers(3, 6))
     faulty = int(rng.integers(n_shots)) if fault in SHOT_FAULTS else None
-    shots = []
+    shots: list[Shot] = []
+    before = 0
     for i, place in enumerate(rng.permutation(places)[:n_shots]):
-        duration_s = rng.uniform(1.5, 3.0)
-        scene = replace(draw_scene(rng), kind=hero.kind, colour=hero.colour, background=str(place))
-        scene = with_path(scene, rng, duration_s=duration_s)
         own = fault if fault in FILM_FAULTS or i == faulty else None
-        if own == "static":
-            scene = stand_still(scene)
+        n_frames = round(rng.uniform(1.5, 3.0) * fps)
         kind: str | None = str(rng.choice(TRANSITIONS, p=[0.74, 0.16, 0.1]))
         if fault == "black" and faulty in (i, i + 1):
             kind = "cut"  # where a fade to a black shot ends, nobody could see
         if i == n_shots - 1:
             kind = None
         overlap = 0 if kind in (None, "cut") else round(TRANSITION_S * fps)
-        shots.append(Shot(scene, round(duration_s * fps), own, kind, overlap))
+        scene = replace(draw_scene(rng), kind=hero.kind, colour=hero.colour, background=str(place))
+        scene = with_path(scene, rng, duration_s=(before + n_frames + overlap) / fps)
+        shots.append(Shot(stand_still(scene) if own == "static" else scene, n_frames, own, kind, overlap))
+        before = overlap
     return Film(width, height, fps, fault, tuple(shots), int(rng.integers(1000)))
 
 

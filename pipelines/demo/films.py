@@ -28,7 +28,7 @@ import numpy as np
 
 from curate.errors import BadInput
 from pipelines.demo.faults import PICTURE_FAULTS, add_bars, burn, letterbox_picture, logo, subtitle
-from pipelines.demo.film_plan import FAULTS, Film, Shot, film_truth, plan_film
+from pipelines.demo.film_plan import FAULTS, Film, film_truth, plan_film
 from pipelines.demo.world import render
 from pipelines.demo.world_captions import describe_film
 
@@ -140,37 +140,39 @@ def encode(path: Path, blocks: Iterator[np.ndarray], *, fps: int, crf: int) -> N
 
 def film_frames(film: Film) -> Iterator[np.ndarray]:
     """The pictures of a film in order, a block (T, H, W, 3) uint8 at a time."""
-    tail, mix = None, np.zeros((0, 2))
-    before = 0
-    for shot in film.shots:
-        pictures = _shot_frames(film, shot, before + shot.n_frames + shot.overlap)
-        if tail is not None and before:
-            a, b = (weight[:, None, None, None] for weight in mix.T.astype(np.float32))
-            yield (tail * a + pictures[:before] * b + 0.5).astype(np.uint8)
-        yield pictures[before : before + shot.n_frames]
-        tail, before = pictures[before + shot.n_frames :], shot.overlap
-        mix = _mix(shot.transition, shot.overlap)
+    for block in _joined_shots(film):
+        # Bars and overlays were added to the finished film: they stand still over every transition.
+        if film.fault == "letterbox":
+            yield add_bars(block, film.height)
+        elif film.fault == "subtitle":
+            yield burn(block, *subtitle(film.width, film.height, film.choice))
+        elif film.fault == "logo":
+            yield burn(block, *logo(film.width, film.height))
+        else:
+            yield block
 
 
-def _shot_frames(film: Film, shot: Shot, n_frames: int) -> np.ndarray:
+def _joined_shots(film: Film) -> Iterator[np.ndarray]:
+    """The shots, and between them the frames in which one goes over into the next."""
     width, height = film.width, film.height
-    if shot.fault == "letterbox":
-        *_, width, height = letterbox_picture(film.width, film.height)
-    pictures = render(shot.scene, n_frames=n_frames, fps=film.fps, width=width, height=height)
-    if shot.fault == "letterbox":
-        return add_bars(pictures, film.height)
-    if shot.fault == "subtitle":
-        return burn(pictures, *subtitle(film.width, film.height, film.choice))
-    if shot.fault == "logo":
-        return burn(pictures, *logo(film.width, film.height))
-    if shot.fault in PICTURE_FAULTS:
-        return PICTURE_FAULTS[shot.fault](pictures)
-    return pictures
+    if film.fault == "letterbox":
+        *_, width, height = letterbox_picture(width, height)
+    before, tail, kind = 0, np.empty(0), None
+    for shot in film.shots:
+        n_frames = before + shot.n_frames + shot.overlap
+        pictures = render(shot.scene, n_frames=n_frames, fps=film.fps, width=width, height=height)
+        if shot.fault in PICTURE_FAULTS:
+            pictures = PICTURE_FAULTS[shot.fault](pictures)
+        if before:
+            old, new = (weight[:, None, None, None] for weight in _mix(kind, before))
+            yield (tail * old + pictures[:before] * new + 0.5).astype(np.uint8)
+        yield pictures[before : before + shot.n_frames]
+        before, tail, kind = shot.overlap, pictures[before + shot.n_frames :], shot.transition
 
 
 def _mix(kind: str | None, n: int) -> np.ndarray:
-    """Weights of the old and the new shot during a transition, (n, 2); neither frame shows one alone."""
-    share = np.arange(1, n + 1) / (n + 1)
+    """Weights of the old and the new shot in the frames of a transition, (2, n); none shows one alone."""
+    share = np.arange(1, n + 1, dtype=np.float32) / (n + 1)
     if kind == "dissolve":
-        return np.stack([1 - share, share], 1)
-    return np.clip(np.stack([1 - 2 * share, 2 * share - 1], 1), 0, 1)  # a fade goes through black
+        return np.stack([1 - share, share])
+    return np.clip(np.stack([1 - 2 * share, 2 * share - 1]), 0, 1)  # a fade goes through black
