@@ -90,8 +90,8 @@ def plan_film(seed: int, index: int, fault: str | None) -> Film:
         own = fault if fault in FILM_FAULTS or i == faulty else None
         n_frames = round(rng.uniform(1.5, 3.0) * fps)
         kind: str | None = str(rng.choice(TRANSITIONS, p=[0.74, 0.16, 0.1]))
-        if fault == "black" and faulty in (i, i + 1):
-            kind = "cut"  # where a fade to a black shot ends, nobody could see
+        if faulty in (i, i + 1):
+            kind = "cut"  # a faulty shot is to be judged by itself, and a fade into black has no end
         if i == n_shots - 1:
             kind = None
         overlap = 0 if kind in (None, "cut") else round(TRANSITION_S * fps)
