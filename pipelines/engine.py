@@ -50,13 +50,23 @@ def run_stages(
     return _run_on_ray(items, input_schema, stages, ray_config)
 
 
+# What these say of themselves would bury our own progress lines.
+_CHATTY = (
+    "ray.data._internal.progress",
+    "ray.data._internal.execution.streaming_executor",
+    "ray._private.authentication.authentication_token_setup",
+)
+
+
 def start_ray(config: RayConfig) -> None:
     """Join or start a cluster, once per process. Raises BadInput when the given one cannot be reached."""
     import ray
 
     if ray.is_initialized():
         return
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING}
+    for name in _CHATTY:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
         if config.address or os.environ.get("RAY_ADDRESS"):
             ray.init(address=config.address, **quiet)
@@ -83,7 +93,6 @@ def _run_on_ray(
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    logging.getLogger("ray.data").setLevel(logging.WARNING)
 
     # Small blocks keep all workers busy to the end; large inputs get larger ones to spare the scheduler.
     rows_per_block = max(1, len(items) // 1000)
@@ -104,7 +113,7 @@ def _run_on_ray(
             data = data.map_batches(_Task(stage), **options)
         else:
             pool = ray.data.ActorPoolStrategy(size=needs.actors)
-            data = data.map_batches(_Actor, fn_constructor_args=(stage,), compute=pool, **options)
+            data = data.map_batches(_actor(stage), compute=pool, **options)
     for batch in data.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
         yield from batch.to_pylist()
 
@@ -113,15 +122,17 @@ def _apply(stage: Stage, batch: pa.Table) -> pa.Table:
     return pa.Table.from_pylist(stage(batch.to_pylist()), schema=stage.output)
 
 
-class _Actor:
-    """A stage in a worker that stays."""
+def _actor(stage: Stage) -> type:
+    """A class for workers that stay. The stage travels with it: as an argument it could be lost to a restart."""
 
-    def __init__(self, stage: Stage) -> None:
-        stage.setup()
-        self._stage = stage
+    class Actor:
+        def __init__(self) -> None:
+            stage.setup()
 
-    def __call__(self, batch: pa.Table) -> pa.Table:
-        return _apply(self._stage, batch)
+        def __call__(self, batch: pa.Table) -> pa.Table:
+            return _apply(stage, batch)
+
+    return Actor
 
 
 # Ray runs many tasks in one worker process after another: set a stage up once per process, not per task.

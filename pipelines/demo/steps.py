@@ -140,14 +140,21 @@ def train(config: DemoConfig, places: Places) -> None:
 
 
 def sample(config: DemoConfig, places: Places) -> None:
-    from pipelines.sample import SampleConfig
+    from pipelines.sample import SampleCommand
     from pipelines.sample import sample as run
 
-    run(SampleConfig(checkpoint=str(places.run), prompt=config.prompts, out=str(places.samples)))
+    run(SampleCommand(checkpoint=str(places.run), prompt=list(config.prompts), out=str(places.samples)))
 
 
 def report(config: DemoConfig, places: Places) -> None:
     from pipelines.report import ReportConfig
     from pipelines.report import report as run
 
-    run(ReportConfig(dataset=places.dataset, run=str(places.run), out=str(places.report)))
+    run(
+        ReportConfig(
+            dataset=places.dataset,
+            run=str(places.run),
+            samples=str(places.samples),
+            out=str(places.report),
+        )
+    )
