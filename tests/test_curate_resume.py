@@ -71,6 +71,25 @@ def test_sigkill_and_run_again(
     assert len(uninterrupted) == 3
 
 
+@pytest.mark.slow
+def test_sigkill_of_the_driver_on_ray(films: Path, uninterrupted: dict[str, bytes], tmp_path: Path) -> None:
+    """The default engine: the driver alone is killed; its workers end with it and lose nothing committed."""
+    dataset = tmp_path / "dataset"
+    units = dataset / "_state" / "curate"
+    words = [word.replace("--engine=local", "--engine=ray") for word in command(films, dataset)] + [
+        "--ray.num_cpus=2"
+    ]
+    job = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    until = time.monotonic() + 120
+    while time.monotonic() < until and len(list(units.glob("*.parquet"))) < 2 and job.poll() is None:
+        time.sleep(0.01)
+    job.kill()
+    job.wait()
+    assert len(list(units.glob("*.parquet"))) >= 2
+    subprocess.run(command(films, dataset), check=True, capture_output=True)
+    assert tables(dataset) == uninterrupted
+
+
 def test_tables_do_not_depend_on_the_order_of_work(
     films: Path, uninterrupted: dict[str, bytes], tmp_path: Path
 ) -> None:

@@ -77,10 +77,12 @@ def test_a_failed_write_leaves_no_object(bucket: str) -> None:
     from curate.dataset import Dataset
 
     dataset = Dataset(f"{bucket}/broken")
-    with (
-        pytest.raises(RuntimeError, match="half way"),
-        dataset.atomic_writer("clips", "part.parquet") as file,
-    ):
-        file.write(b"half")
-        raise RuntimeError("half way")
+
+    def break_off() -> None:
+        with dataset.atomic_writer("clips", "part.parquet") as file:
+            file.write(b"half")
+            raise RuntimeError("half way")
+
+    with pytest.raises(RuntimeError, match="half way"):
+        break_off()
     assert dataset.files("clips") == []
