@@ -113,6 +113,19 @@ def test_a_pan_moves_the_background_the_other_way(camera: str, shift: float) -> 
     assert (dx, dy) == pytest.approx((shift, 0), abs=0.4)
 
 
+def test_a_zoom_spreads_the_background_from_the_middle() -> None:
+    scene = replace(SCENE, background="city street", camera="zoom in", camera_speed=0.05)
+    out_of_sight = replace(scene, direction="still", size="small", start=(0.5, -0.12))
+    first, last = render(out_of_sight, n_frames=2, fps=1, width=256, height=144)
+    moved = []
+    for part in (np.s_[:, :96], np.s_[:, 160:]):
+        before, after = (cv2.cvtColor(p[part], cv2.COLOR_RGB2GRAY).astype(np.float32) for p in (first, last))
+        window = cv2.createHanningWindow((96, 144), cv2.CV_32F)
+        moved.append(cv2.phaseCorrelate(before, after, window)[0][0])
+    # The parts' middles lie 80 pixels from the picture's, which grow by 5 %.
+    assert moved == pytest.approx([-4, 4], abs=1.5)
+
+
 def test_backgrounds_are_told_apart_at_32_pixels_in_any_light() -> None:
     def features(seeds: range) -> tuple[np.ndarray, np.ndarray]:
         pictures = [

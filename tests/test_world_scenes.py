@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from dataclasses import replace
 from itertools import combinations, product
 
 import numpy as np
@@ -69,7 +72,13 @@ def test_the_object_crosses_a_good_part_and_stays_in_the_picture(duration_s: flo
 
 
 def test_stand_still_stops_object_and_camera() -> None:
-    scene = stand_still(draw_scene(np.random.default_rng(2)))
+    scene = stand_still(replace(draw_scene(np.random.default_rng(2)), camera="pan left"))
     assert scene.direction == "still"
     assert scene.velocity == (0, 0)
     assert scene.camera == "static"
+
+
+def test_the_world_needs_no_torch_ray_or_decoder() -> None:
+    code = "import sys, pipelines.demo.world as w; print(sorted({'torch', 'ray', 'av', 'pyarrow'} & set(sys.modules)))"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == "[]"
