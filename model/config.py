@@ -28,6 +28,9 @@ class DiTConfig:
         reference_fps: frame rate at which latent frame i has time position i; clips of another rate are
             placed by their time in seconds.
         rope_theta: base of the rotary frequencies.
+        places: tell each token where in the picture it stands and whether it is of the first frame. Rotary
+            positions alone know distances only, and pure noise holds nothing to measure them from; small
+            models need it, Wan 2.1's geometry does without.
     """
 
     channels: int = 16
@@ -39,6 +42,7 @@ class DiTConfig:
     text_width: int = 128
     reference_fps: float = 16.0
     rope_theta: float = 10_000.0
+    places: bool = True
 
     def __post_init__(self) -> None:
         if self.heads < 1 or self.width % self.heads or self.head_width % 2 or self.head_width < 6:
@@ -63,7 +67,7 @@ PRESETS = {
     "S": DiTConfig(width=384, depth=12, heads=6, ffn=1536),
     "B": DiTConfig(width=768, depth=12, heads=12, ffn=3072),
     "XL": DiTConfig(width=1152, depth=28, heads=18, ffn=4608),
-    "1.3B": DiTConfig(width=1536, depth=30, heads=12, ffn=8960, text_width=4096),
+    "1.3B": DiTConfig(width=1536, depth=30, heads=12, ffn=8960, text_width=4096, places=False),
 }
 
 

@@ -25,6 +25,7 @@ from model.blocks import Block, CrossAttention, Head, LevelEmbedding
 from model.config import DiTConfig
 from model.errors import BadInput
 from model.pack import Pack
+from model.patches import PLACE_FEATURES
 from model.rope import rotary
 
 
@@ -35,6 +36,7 @@ class DiT(nn.Module):
         super().__init__()
         self.config, width = config, config.width
         self.patch_in = nn.Linear(config.token_width, width)
+        self.place_in = nn.Linear(PLACE_FEATURES, width, bias=False) if config.places else None
         self.level = LevelEmbedding(width)
         self.text_in = nn.Sequential(
             nn.Linear(config.text_width, width), nn.GELU(approximate="tanh"), nn.Linear(width, width)
@@ -49,7 +51,8 @@ class DiT(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
-                nn.init.zeros_(module.bias)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
         nn.init.normal_(self.null_text, std=1.0)
         zeroed = [self.level.modulation, self.head.out]
         zeroed += [m.out for m in self.modules() if isinstance(m, CrossAttention)]
@@ -59,6 +62,8 @@ class DiT(nn.Module):
     def forward(self, pack: Pack) -> Tensor:
         """Velocity noise - x_0 of every token, (S, token_width); at tokens of level 0 it has no meaning."""
         x = self.patch_in(pack.tokens)  # (S, D)
+        if self.place_in is not None:
+            x = x + self.place_in(pack.places)
         embedding, modulation = self.level(pack.levels)  # (K + 1, D), (K + 1, 6, D)
         text = self.text_in(torch.where(pack.text_is_null[:, None], self.null_text, pack.text))  # (L, D)
         rotation = rotary(pack.positions, self.config.head_width, self.config.rope_theta)

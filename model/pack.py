@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from model.config import DiTConfig
-from model.patches import patchify, positions
+from model.patches import patchify, places, positions
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,7 @@ class Pack:
     Attributes:
         tokens: (S, token_width).
         positions: (S, 3) time, row, column.
+        places: (S, PLACE_FEATURES) place in the picture.
         lengths: tokens of each clip.
         levels: (K + 1,) noise levels: 0, then that of each clip.
         level_index: (S,) int64, the level of each token.
@@ -52,6 +53,7 @@ class Pack:
 
     tokens: Tensor
     positions: Tensor
+    places: Tensor
     lengths: tuple[int, ...]
     levels: Tensor
     level_index: Tensor
@@ -67,19 +69,21 @@ class Pack:
 
 def make_pack(clips: list[Clip], config: DiTConfig) -> Pack:
     """Lay `clips` end to end. Raises BadInput for a latent that the patch does not divide."""
-    tokens, places, level_index, texts, is_null = [], [], [], [], []
+    tokens, where, fractions, level_index, texts, is_null = [], [], [], [], [], []
     for number, clip in enumerate(clips, start=1):
         size = (clip.latent.shape[1], clip.latent.shape[2], clip.latent.shape[3])
         tokens.append(patchify(clip.latent.float(), config.patch))
         step = config.reference_fps / clip.fps if clip.fps else 1.0
-        places.append(positions(size, config.patch, step))
+        where.append(positions(size, config.patch, step))
+        fractions.append(places(size, config.patch))
         level_index.append(number * (~clean_tokens(clip.is_clean, size, config)).long())
         null = clip.text is None or len(clip.text) == 0
         texts.append(torch.zeros(1, config.text_width) if null else clip.text.float())  # type: ignore[union-attr]
         is_null.append(torch.full((len(texts[-1]),), null))
     return Pack(
         tokens=torch.cat(tokens),
-        positions=torch.cat(places),
+        positions=torch.cat(where),
+        places=torch.cat(fractions),
         lengths=tuple(map(len, tokens)),
         levels=torch.tensor([0.0, *(float(clip.t) for clip in clips)]),
         level_index=torch.cat(level_index),

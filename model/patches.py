@@ -9,6 +9,8 @@ as a strided 3D convolution would read them.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -56,3 +58,26 @@ def positions(size: Size, patch: Size, frame_step: float = 1.0) -> Tensor:
     times = torch.arange(nt, dtype=torch.float32) * (patch[0] * frame_step)
     rows, columns = torch.arange(nh, dtype=torch.float32), torch.arange(nw, dtype=torch.float32)
     return torch.stack(torch.meshgrid(times, rows, columns, indexing="ij"), dim=-1).reshape(-1, 3)
+
+
+PLACE_WAVES = 8
+PLACE_FEATURES = 2 * PLACE_WAVES + 1
+
+
+def places(size: Size, patch: Size) -> Tensor:
+    """What each token may know of its place, as (n, PLACE_FEATURES): the same at every resolution.
+
+    cos(k·π·u) for k = 1 to 8, u being the fraction of the height (then of the width) at which the token's middle
+    stands, as in NaViT (arXiv:2307.06304); then 1 in the first latent frame, which a causal VAE codes by itself.
+    """
+    nt, nh, nw = grid(size, patch)
+    waves = math.pi * torch.arange(1, PLACE_WAVES + 1)
+    rows, columns = (torch.cos(((torch.arange(n) + 0.5) / n)[:, None] * waves) for n in (nh, nw))
+    return torch.cat(
+        [
+            rows[None, :, None].expand(nt, nh, nw, -1),
+            columns[None, None].expand(nt, nh, nw, -1),
+            (torch.arange(nt) == 0).float()[:, None, None, None].expand(nt, nh, nw, 1),
+        ],
+        dim=-1,
+    ).reshape(-1, PLACE_FEATURES)

@@ -81,8 +81,9 @@ def latent_size(
 ) -> tuple[tuple[int, int, int], int]:
     """Latent (t, h, w) for the size asked for, and the frames to keep. Raises BadInput if it does not fit."""
     time, space = vae.config.temporal, vae.config.spatial
-    frames = config.frames or time * (typical[0] - 1) + 1
-    height, width = config.height or space * typical[1], config.width or space * typical[2]
+    frames = time * (typical[0] - 1) + 1 if config.frames is None else config.frames
+    height = space * typical[1] if config.height is None else config.height
+    width = space * typical[2] if config.width is None else config.width
     for name, pixels, step in (("height", height, space * patch[1]), ("width", width, space * patch[2])):
         if pixels < 1 or pixels % step:
             raise BadInput(

@@ -1,49 +1,20 @@
 """Text encoders, on small random checkpoints that the tests write in the formats of open_clip and the hub."""
 
-import json
 from pathlib import Path
 
 import pytest
 import torch
+from small_text_encoder import open_clip_text_folder, word_tokenizer
 
 from model.errors import BadInput
 from model.text import load_text_encoder
 
 TEXTS = ["a small red disc moves left", "a star"]
-VOCABULARY = ["<pad>", "<s>", "</s>", "<unk>", "a", "disc", "left", "moves", "red", "small", "star"]
-
-
-def word_tokenizer(folder: Path) -> None:
-    from tokenizers import Tokenizer, models, pre_tokenizers, processors
-    from transformers import PreTrainedTokenizerFast
-
-    words = Tokenizer(models.WordLevel({w: i for i, w in enumerate(VOCABULARY)}, unk_token="<unk>"))
-    words.pre_tokenizer = pre_tokenizers.Whitespace()
-    words.post_processor = processors.TemplateProcessing(
-        single="<s> $A </s>", special_tokens=[("<s>", 1), ("</s>", 2)]
-    )
-    PreTrainedTokenizerFast(
-        tokenizer_object=words, bos_token="<s>", eos_token="</s>", pad_token="<pad>", unk_token="<unk>"
-    ).save_pretrained(folder)
 
 
 @pytest.fixture(scope="module")
 def open_clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from open_clip import CustomTextCLIP
-    from safetensors.torch import save_file
-
-    folder = tmp_path_factory.mktemp("clip")
-    text = {"context_length": 16, "vocab_size": 11, "width": 24, "heads": 2, "layers": 2}
-    text |= {"pool_type": "eos", "eos_id": 2, "pad_id": 0, "hf_tokenizer_name": "ours"}
-    vision = {"image_size": 16, "patch_size": 8, "width": 24, "layers": 1, "head_width": 12}
-    torch.manual_seed(0)
-    model = CustomTextCLIP(embed_dim=24, vision_cfg=vision, text_cfg=dict(text))
-    config = {"model_cfg": {"embed_dim": 24, "custom_text": True, "vision_cfg": vision, "text_cfg": text}}
-    config["preprocess_cfg"] = {}
-    (folder / "open_clip_config.json").write_text(json.dumps(config))
-    save_file(model.state_dict(), folder / "open_clip_model.safetensors", metadata={"format": "pt"})
-    word_tokenizer(folder)
-    return folder
+    return open_clip_text_folder(tmp_path_factory.mktemp("clip"))
 
 
 def test_open_clip_features_are_the_towers_own_tokens(open_clip_folder: Path) -> None:

@@ -1,0 +1,157 @@
+"""`reelmill train` and `reelmill sample` from latents to videos that play, on random weights of the real kinds."""
+
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from small_latents import random_clips, write_latents
+from small_text_encoder import open_clip_text_folder
+
+from model.vae import VAEConfig, VideoVAE, save_vae, vae_id
+from pipelines.sample import gather_prompts
+from pipelines.sample import main as sample_main
+from pipelines.sample_files import write_mp4
+from pipelines.train import main as train_main
+
+PROMPTS = ["a small red disc moves left", "a star, [red]: {small}"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of two steps on latents that name a random VAE and a random text encoder."""
+    root = tmp_path_factory.mktemp("root")
+    torch.manual_seed(0)
+    vae = VideoVAE(VAEConfig(widths=(8, 8, 8)))
+    save_vae(vae, root / "vae")
+    coca = open_clip_text_folder(root / "text")
+    clips = [
+        (key, latent, {kind: torch.randn(4, 24) for kind in texts})
+        for key, latent, texts in random_clips(6, ((3, 4, 6), (1, 4, 4), (2, 4, 6)))
+    ]
+    about = {"vae": str(root / "vae"), "vae_id": vae_id(vae), "text_encoder": str(coca), "text_width": 24}
+    write_latents(root / "data", clips, fps=8.0, **about)
+    code = train_main(
+        [
+            f"--dataset={root / 'data'}",
+            f"--out={root / 'run'}",
+            "--steps=2",
+            "--packing.budget=64",
+            "--device=cpu",
+        ]
+    )
+    assert code == 0
+    return root / "run"
+
+
+def frames_of(path: Path) -> tuple[list[np.ndarray], av.VideoStream]:
+    with av.open(str(path)) as video:
+        return [f.to_ndarray(format="rgb24") for f in video.decode(video=0)], video.streams.video[0]
+
+
+def test_videos_open_with_the_frames_asked_for(run: Path, tmp_path: Path) -> None:
+    prompts = [f"--prompt={PROMPTS[0]}", "--prompt", PROMPTS[1]]
+    size = ["--frames=6", "--width=32", "--height=48", "--fps=12"]
+    code = sample_main([f"--checkpoint={run}", f"--out={tmp_path}", *prompts, *size, "--sampler.steps=2"])
+    assert code == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["000.mp4", "001.mp4", "strip.png"]
+    for name in ("000.mp4", "001.mp4"):
+        frames, stream = frames_of(tmp_path / name)
+        assert len(frames) == 6  # the VAE makes 9 of 3 latent frames; the rest is cut off
+        assert frames[0].shape == (48, 32, 3)
+        assert stream.average_rate == 12
+        assert stream.codec_context.pix_fmt == "yuv420p"
+        assert stream.codec_context.name == "h264"
+    with Image.open(tmp_path / "strip.png") as strip:
+        assert strip.size[0] == 6 * 164 + 4
+        assert strip.size[1] == 2 * (16 + 240 + 8)
+
+
+def test_defaults_are_what_the_model_was_mostly_trained_on(run: Path, tmp_path: Path) -> None:
+    options = [f"--checkpoint={run}", "--prompt=a star", "--sampler.steps=1"]
+    assert sample_main([*options, f"--out={tmp_path / 'a'}"]) == 0
+    frames, stream = frames_of(tmp_path / "a" / "000.mp4")
+    assert len(frames) == 9
+    assert frames[0].shape == (32, 48, 3)
+    assert stream.average_rate == 8
+    # The same seed gives the same video, another seed another one; a checkpoint folder is as good as its run.
+    newest = run / "checkpoints" / "step-00000002"
+    assert sample_main([f"--checkpoint={newest}", *options[1:], f"--out={tmp_path / 'b'}"]) == 0
+    assert sample_main([*options, "--seed=1", f"--out={tmp_path / 'c'}"]) == 0
+    again, other = (frames_of(tmp_path / name / "000.mp4")[0] for name in ("b", "c"))
+    assert np.array_equal(frames, again)
+    assert not np.array_equal(frames, other)
+
+
+def test_a_picture_to_begin_with(run: Path, tmp_path: Path) -> None:
+    from model.vae import load_vae, to_pixels
+
+    picture = np.zeros((40, 60, 3), np.uint8)
+    picture[:, 30:] = 255
+    Image.fromarray(picture).save(tmp_path / "first.png")
+    options = [
+        f"--checkpoint={run}",
+        "--prompt=a star",
+        f"--out={tmp_path}",
+        f"--image={tmp_path / 'first.png'}",
+    ]
+    assert sample_main([*options, "--sampler.steps=2"]) == 0
+    frames, _ = frames_of(tmp_path / "000.mp4")
+    vae = load_vae(run.parent / "vae")
+    fitted = np.asarray(Image.fromarray(picture).resize((48, 32)))
+    x = torch.from_numpy(fitted.copy())[None, None].permute(0, 4, 1, 2, 3).float() / 127.5 - 1
+    expected = to_pixels(vae.decode_latents(vae.encode_latents(x)))[0, 0].numpy()
+    # The causal VAE decodes the first latent frame by itself, so it is that of the picture alone.
+    # The mp4 halves the colours' resolution, so brightness is compared.
+    luma = np.array([0.299, 0.587, 0.114])
+    assert np.abs(frames[0] @ luma - expected @ luma).mean() < 6
+
+
+def test_an_mp4_shows_the_frames_it_was_given(tmp_path: Path) -> None:
+    frames = np.stack([np.full((33, 48, 3), level, np.uint8) for level in (20, 90, 160, 230)])
+    write_mp4(tmp_path / "grey.mp4", frames, 29.97)
+    found, stream = frames_of(tmp_path / "grey.mp4")
+    assert [round(float(frame.mean()) / 10) * 10 for frame in found] == [20, 90, 160, 230]
+    assert found[0].shape == (32, 48, 3)  # yuv420p has even sides
+    assert float(stream.average_rate) == pytest.approx(29.97, abs=0.01)
+
+
+def test_prompts_are_gathered_as_they_stand() -> None:
+    args = ["--seed=1", "--prompt", "a, b", "--out=x", "--prompt=c=d"]
+    assert gather_prompts(args) == ["--seed=1", "--out=x", '--prompt=["a, b", "c=d"]']
+    assert gather_prompts(["--help"]) == ["--help"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ("--checkpoint=nowhere", "nowhere holds no finished checkpoint"),
+        ("--width=40", "--width=40 must be a multiple of 16 pixels, such as 32"),
+        ("--frames=0", "--frames=0: give at least 1"),
+        ("--image=missing.png", "cannot read the picture missing.png"),
+        ("--vae=missing", "missing is no VAE"),
+        ("--text_encoder=missing", "text encoder 'missing' is no folder"),
+    ],
+)
+def test_what_a_person_can_mend_is_one_line(
+    run: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], changed: str, message: str
+) -> None:
+    options = [f"--checkpoint={run}", "--prompt=a star", f"--out={tmp_path}", changed]
+    assert sample_main(options) == 2
+    told = capfd.readouterr().err.strip().splitlines()
+    assert len(told) == 1
+    assert message in told[0]
+
+
+def test_a_vae_of_other_weights_is_refused(
+    run: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    torch.manual_seed(1)
+    save_vae(VideoVAE(VAEConfig(widths=(8, 8, 8))), tmp_path / "vae")
+    code = sample_main(
+        [f"--checkpoint={run}", "--prompt=a", f"--out={tmp_path}", f"--vae={tmp_path / 'vae'}"]
+    )
+    assert code == 2
+    assert "the model was trained on latents of tiny-4x8x8-" in capfd.readouterr().err

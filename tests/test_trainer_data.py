@@ -1,0 +1,187 @@
+"""What a batch is made of: latents and texts as written, draws by clip and epoch, targets, tokens that count."""
+
+from collections import Counter
+from dataclasses import astuple, replace
+from pathlib import Path
+
+import pytest
+import torch
+from small_latents import CHANNELS, TEXT_WIDTH, VAE_ID, random_clips, write_latents
+
+from model.config import DiTConfig
+from model.errors import BadInput
+from model.patches import patchify
+from train.batch import Feed, batch_loss, make_batch
+from train.config import CaptionBlend, ConditionMix, PackingConfig, TrainConfig
+from train.data import LatentDataset
+from train.draws import choose_frames, choose_kind, draw_clip
+from train.packing import Cursor, PackPlan
+
+SHAPE = DiTConfig(text_width=TEXT_WIDTH)
+CONFIG = TrainConfig(dataset="", out="")
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_latents(tmp_path_factory.mktemp("data"), random_clips(7), fps=24.0)
+
+
+def test_reads_what_was_written(dataset: Path) -> None:
+    data = LatentDataset(str(dataset))
+    assert data.about["vae_id"] == VAE_ID
+    assert [clip.clip_id for clip in data.clips] == [
+        f"{n:016x}" for n in range(7)
+    ]  # the failed row is left out
+    for number, (_, latent, texts) in enumerate(random_clips(7)):
+        found, features = data.read(number)
+        assert torch.equal(found, latent.bfloat16().float())
+        assert features.keys() == texts.keys()
+        assert all(torch.equal(features[kind], texts[kind].bfloat16().float()) for kind in texts)
+    assert data.typical() == ((5, 8, 8), 24.0)
+
+
+def test_missing_or_damaged_latents_say_what_to_do(dataset: Path, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"has no latents. Run `reelmill encode"):
+        LatentDataset(str(tmp_path))
+    with pytest.raises(BadInput, match=f"there are: {VAE_ID}"):
+        LatentDataset(str(dataset), "other")
+    (tmp_path / "latents" / "a").mkdir(parents=True)
+    with pytest.raises(BadInput, match="is not finished"):
+        LatentDataset(str(tmp_path))
+    (tmp_path / "latents" / "b").mkdir()
+    with pytest.raises(BadInput, match="choose one of a, b"):
+        LatentDataset(str(tmp_path))
+    data = LatentDataset(str(dataset))
+    data.clips[0] = replace(data.clips[0], latent=(7, 100))
+    with pytest.raises(BadInput, match="cannot be read"):
+        data.read(0)
+
+
+def test_a_draw_is_a_function_of_seed_clip_and_epoch() -> None:
+    def draw(clip_id: str = "aa", epoch: int = 3, seed: int = 1) -> tuple:
+        config = replace(CONFIG, seed=seed)
+        drawn = draw_clip(clip_id, epoch, (16, 5, 4, 4), ["short", "dense"], 20, config)
+        return drawn.t, drawn.noise
+
+    assert draw()[0] == draw()[0]
+    assert torch.equal(draw()[1], draw()[1])
+    for other in (draw("ab"), draw(epoch=4), draw(seed=2)):
+        assert other[0] != draw()[0]
+        assert not torch.equal(other[1], draw()[1])
+
+
+def test_captions_are_blended_by_their_shares() -> None:
+    config = replace(CONFIG, captions=CaptionBlend(original_share=0.05, short_share=0.3, drop_share=0.1))
+    kinds = ["original", "short", "dense"]
+    counts = Counter(draw_clip("aa", epoch, (1, 1, 1, 1), kinds, 1, config).kind for epoch in range(4000))
+    expected = {None: 0.1, "original": 0.9 * 0.05, "short": 0.9 * 0.95 * 0.3, "dense": 0.9 * 0.95 * 0.7}
+    assert counts.keys() == expected.keys()
+    assert all(abs(counts[kind] / 4000 - share) < 0.025 for kind, share in expected.items())
+
+
+def test_a_kind_that_is_missing_leaves_its_share_to_the_others() -> None:
+    blend = CaptionBlend(original_share=0.5, short_share=0.5, drop_share=0.1)
+    assert choose_kind(0.05, 0.9, ["dense"], blend) is None
+    assert choose_kind(0.5, 0.9, [], blend) is None
+    for choice in (0.0, 0.3, 0.7, 0.999):
+        assert choose_kind(0.5, choice, ["dense"], blend) == "dense"
+        assert choose_kind(0.5, choice, ["short"], blend) == "short"
+        assert choose_kind(0.5, choice, ["original"], blend) == "original"
+    assert [choose_kind(0.5, c, ["original", "short"], blend) for c in (0.4, 0.6)] == ["original", "short"]
+    found = [choose_kind(0.5, c, ["original", "short", "dense"], blend) for c in (0.4, 0.6, 0.8)]
+    assert found == ["original", "short", "dense"]
+
+
+@pytest.mark.parametrize(
+    ("mode", "allowed"),
+    [
+        ("text", {"....."}),
+        ("first_frame", {"X...."}),
+        ("prefix", {"X....", "XX...", "XXX..", "XXXX."}),
+        ("suffix", {"....X", "...XX", "..XXX", ".XXXX"}),
+        ("both_ends", {"X...X"}),
+    ],
+)
+def test_given_frames(mode: str, allowed: set[str]) -> None:
+    mix = replace(ConditionMix(0, 0, 0, 0, 0, 0), **{mode: 1.0})
+    generator = torch.Generator().manual_seed(0)
+    amounts = [0.0, 0.3, 0.6, 0.8, 0.999]
+    found = {
+        "".join("X" if given else "." for given in choose_frames(0.5, a, 5, mix, generator)) for a in amounts
+    }
+    assert found == allowed
+    assert not choose_frames(0.5, 0.5, 1, mix, generator).any()  # a picture is always generated
+
+
+def test_modes_come_as_often_as_their_weights_and_never_give_all_frames() -> None:
+    generator = torch.Generator().manual_seed(0)
+    chances = torch.rand(4000, 2, generator=generator, dtype=torch.float64).tolist()
+    drawn = [choose_frames(a, b, 4, ConditionMix(), generator) for a, b in chances]
+    assert all(not clean.all() for clean in drawn)
+    assert sum(astuple(ConditionMix())) == pytest.approx(1.0)
+    none = sum(not clean.any() for clean in drawn) / 4000
+    assert abs(none - (0.5 + 0.05 * 0.125 * 2)) < 0.03  # `random` gives none in 2 of 16 outcomes
+
+
+def test_given_frames_stay_clean_and_have_no_loss(dataset: Path) -> None:
+    data = LatentDataset(str(dataset))
+    config = replace(CONFIG, condition=ConditionMix(0, 1, 0, 0, 0, 0))
+    batch = make_batch(data, [0, 1, 2], 0, config, SHAPE)
+    start = 0
+    for number, (_, latent, _) in enumerate(random_clips(3)):
+        count, per_frame = batch.pack.lengths[number], batch.pack.lengths[number] // latent.shape[1]
+        tokens = patchify(latent.bfloat16().float(), SHAPE.patch)
+        given = per_frame if number < 2 else 0  # clip 2 is a picture
+        span = slice(start, start + given)
+        assert torch.equal(batch.pack.tokens[span], tokens[:given])
+        assert not batch.is_generated[span].any()
+        assert batch.is_generated[start + given : start + count].all()
+        assert (batch.pack.levels[batch.pack.level_index[span]] == 0).all()
+        assert (batch.pack.level_index[start + given : start + count] == number + 1).all()
+        start += count
+    assert batch.generated == 64 + 60 + 16
+    # Changing what the model says of given tokens changes no loss; elsewhere it does.
+    v = torch.zeros_like(batch.target)
+    base = batch_loss(v, batch)
+    v[:16] = 100.0
+    assert batch_loss(v, batch) == base
+    v[16] = 100.0
+    assert batch_loss(v, batch) > base
+
+
+def test_target_is_the_way_from_clip_to_noise(dataset: Path) -> None:
+    data = LatentDataset(str(dataset))
+    config = replace(CONFIG, condition=ConditionMix(1, 0, 0, 0, 0, 0))
+    batch = make_batch(data, [3], 2, config, SHAPE)
+    entry, (latent, _) = data.clips[3], data.read(3)
+    draw = draw_clip(entry.clip_id, 2, (CHANNELS, *entry.size), entry.kinds, 80, config)
+    torch.testing.assert_close(batch.target, patchify(draw.noise - latent, SHAPE.patch))
+    noised = (1 - draw.t) * latent + draw.t * draw.noise
+    torch.testing.assert_close(batch.pack.tokens, patchify(noised, SHAPE.patch))
+    expected = ((draw.noise - latent) ** 2).sum() / SHAPE.token_width
+    torch.testing.assert_close(batch_loss(torch.zeros_like(batch.target), batch), expected)
+
+
+def test_an_idle_rank_gets_a_clip_without_loss(dataset: Path) -> None:
+    batch = make_batch(LatentDataset(str(dataset)), [], 0, CONFIG, SHAPE)
+    assert batch.generated == 0
+    assert batch_loss(torch.ones_like(batch.target), batch) == 0
+
+
+def test_the_feed_follows_the_plan(dataset: Path) -> None:
+    data = LatentDataset(str(dataset))
+    tokens = [80, 75, 16, 80, 75, 16, 80]
+    plan = PackPlan(tokens, PackingConfig(budget=160), seed=0)
+    whole = Feed(data, plan, Cursor(), CONFIG, SHAPE)
+    steps = [step for step, _ in zip(whole, range(6), strict=False)]
+    expected, cursor = [], Cursor()
+    for _ in range(6):
+        packs, cursor = plan.step(cursor, 1)
+        expected.append(tuple(sorted(tokens[clip] for clip in packs[0])))
+    assert [step.batches[0].pack.lengths for step in steps] == expected
+    assert steps[-1].after == cursor
+    resumed = next(iter(Feed(data, plan, steps[2].after, CONFIG, SHAPE)))
+    assert torch.equal(resumed.batches[0].pack.tokens, steps[3].batches[0].pack.tokens)
+    for rank in range(2):
+        half = next(iter(Feed(data, plan, Cursor(), CONFIG, SHAPE, rank=rank, ranks=2)))
+        assert torch.equal(half.batches[0].pack.tokens, steps[rank].batches[0].pack.tokens)

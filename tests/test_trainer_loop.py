@@ -1,0 +1,247 @@
+"""The loop: it learns, it resumes with the very same numbers, ranks and accumulation change nothing."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from small_latents import random_clips, write_latents
+
+from model.config import DiTConfig, FlowConfig, SampleConfig, SizeConfig
+from model.dit import DiT, load_dit
+from model.errors import BadInput
+from model.sampler import Request, sample
+from train.checkpoint import checkpoints
+from train.config import ConditionMix, OptimConfig, PackingConfig, TrainConfig
+from train.ema import Ema
+from train.loop import build_optimizer, learning_rate, train
+from train.metrics import Metrics
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    sizes = ((3, 4, 4), (3, 6, 2), (1, 4, 4))
+    return write_latents(tmp_path_factory.mktemp("data"), random_clips(23, sizes))
+
+
+def config_for(dataset: Path, out: Path, **changes: object) -> TrainConfig:
+    config = TrainConfig(
+        dataset=str(dataset),
+        out=str(out),
+        steps=14,
+        save_every=4,
+        log_every=1,
+        device="cpu",
+        model=SizeConfig(width=16, depth=1, heads=1),
+        packing=PackingConfig(budget=60),
+        optim=OptimConfig(lr=1e-2, warmup=3, schedule="cosine", ema=0.9),
+    )
+    return replace(config, **changes)
+
+
+def losses(run: Path) -> list[tuple[int, float, float]]:
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [(row["step"], row["loss"], row["grad_norm"]) for row in rows]
+
+
+@pytest.fixture(scope="module")
+def whole(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of 14 steps without interruption."""
+    run = tmp_path_factory.mktemp("whole")
+    train(config_for(dataset, run), log=lambda row: None)
+    return run
+
+
+def test_the_run_leaves_its_records(whole: Path) -> None:
+    found = losses(whole)
+    assert [step for step, _, _ in found] == list(range(1, 15))
+    assert [path.name for path in checkpoints(whole)] == ["step-00000012", "step-00000014"]  # keep=2
+    row = json.loads((whole / "metrics.jsonl").read_text().splitlines()[-1])
+    assert row["epoch"] == 0 or row["epoch"] >= 1
+    assert 0 <= row["padding_share"] < 1
+    assert (
+        row["tokens"]
+        == sum(json.loads(line)["tokens_per_s"] > 0 for line in (whole / "metrics.jsonl").open())
+        or row["tokens"] > 14
+    )
+    assert all(key in row for key in ("lr", "tokens_per_s", "steps_per_s", "data_wait_share"))
+
+
+def test_the_first_loss_is_that_of_predicting_zero(whole: Path) -> None:
+    # A new model says 0; the mean square of noise - x_0 for unit normal latents is 2.
+    assert losses(whole)[0][1] == pytest.approx(2.0, abs=0.15)
+
+
+def test_killed_and_resumed_gives_identical_losses_and_weights(
+    dataset: Path, whole: Path, tmp_path: Path
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    for stop in (3, 6, 9):  # before the first checkpoint, and twice between checkpoints
+
+        def log(row: dict, stop: int = stop) -> None:
+            if row["step"] == stop:
+                raise Killed
+
+        with pytest.raises(Killed):
+            train(config_for(dataset, tmp_path), log)
+    last = train(config_for(dataset, tmp_path), log=lambda row: None)
+    assert losses(tmp_path) == losses(whole)
+    for name in ("model", "ema", "optimizer"):
+        ours, theirs = (
+            load_file(last / f"{name}.safetensors"),
+            load_file(checkpoints(whole)[-1] / f"{name}.safetensors"),
+        )
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+
+
+def test_kill_9_of_the_command_and_resume(dataset: Path, whole: Path, tmp_path: Path) -> None:
+    options = ["--steps=14", "--save_every=4", "--log_every=1", "--device=cpu", "--packing.budget=60"]
+    options += ["--model.width=16", "--model.depth=1", "--model.heads=1", "--optim.ema=0.9"]
+    options += ["--optim.lr=0.01", "--optim.warmup=3", "--optim.schedule=cosine"]
+    command = [sys.executable, "-m", "pipelines.train", f"--dataset={dataset}", f"--out={tmp_path}", *options]
+    process = subprocess.Popen(
+        command, cwd=ROOT, stderr=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
+    metrics = tmp_path / "metrics.jsonl"
+    while process.poll() is None and not (metrics.is_file() and len(metrics.read_text().splitlines()) >= 6):
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    train(config_for(dataset, tmp_path), log=lambda row: None)
+    assert [step for step, _, _ in losses(tmp_path)] == list(range(1, 15))
+    # One thread there, perhaps more here: sums may round otherwise.
+    assert all(a == pytest.approx(b, rel=1e-4) for a, b in zip(losses(tmp_path), losses(whole), strict=True))
+
+
+def test_a_finished_run_is_left_alone_and_can_be_prolonged(dataset: Path, tmp_path: Path) -> None:
+    short = config_for(dataset, tmp_path, steps=3)
+    rows: list[dict] = []
+    first = train(short, rows.append)
+    assert train(short, rows.append) == first
+    assert len(rows) == 3
+    train(replace(short, steps=5), rows.append)
+    assert [row["step"] for row in rows] == [1, 2, 3, 4, 5]
+
+
+def test_a_half_written_checkpoint_is_not_taken(dataset: Path, tmp_path: Path) -> None:
+    train(config_for(dataset, tmp_path, steps=6), log=lambda row: None)
+    newest = checkpoints(tmp_path)[-1]
+    (newest / "COMPLETE").unlink()
+    (newest / "model.safetensors").write_bytes(b"half")
+    rows: list[dict] = []
+    train(config_for(dataset, tmp_path, steps=6), rows.append)
+    assert [row["step"] for row in rows] == [5, 6]  # from the checkpoint of step 4
+    with pytest.raises(BadInput, match="no finished checkpoint"):
+        load_dit(tmp_path)
+
+
+def test_another_configuration_in_the_same_folder_is_refused(dataset: Path, tmp_path: Path) -> None:
+    train(config_for(dataset, tmp_path, steps=1), log=lambda row: None)
+    with pytest.raises(BadInput, match=r"seed \(0 before, now 1\)"):
+        train(config_for(dataset, tmp_path, seed=1), log=lambda row: None)
+
+
+def test_a_diverging_run_stops_with_the_step(dataset: Path, tmp_path: Path) -> None:
+    config = config_for(dataset, tmp_path, optim=OptimConfig(lr=1e30, warmup=0))
+    with pytest.raises(BadInput, match=r"step \d+: loss .* diverged"):
+        train(config, log=lambda row: None)
+
+
+def test_two_ranks_equal_one_that_accumulates(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same packs on two processes (gloo) and on one in two parts: the same losses to 1e-6."""
+    train(config_for(dataset, tmp_path / "one", accumulate=2, steps=6), log=lambda row: None)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    meeting = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}  # what torchrun sets
+    config = config_for(dataset, tmp_path / "two", steps=6)
+    code = "from model.config import *; from train.config import *; from train.loop import train; "
+    code += f"train({config!r}, print)"
+    other = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, env={**os.environ, **meeting, "RANK": "1"}
+    )
+    for name, value in {**meeting, "RANK": "0"}.items():
+        monkeypatch.setenv(name, value)
+    train(config, log=lambda row: None)
+    assert other.wait() == 0
+    one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
+    assert len(two) == 6
+    assert all(a == pytest.approx(b, rel=1e-6, abs=1e-6) for a, b in zip(one, two, strict=True))
+
+
+def test_overfits_one_clip(tmp_path: Path) -> None:
+    """Trained on one clip, the sampler gives that clip back, from its averaged weights."""
+    ((_, latent, texts),) = random_clips(1, ((2, 4, 4),))
+    copies = [(f"{number:016x}", latent, texts) for number in range(8)]
+    config = config_for(
+        write_latents(tmp_path / "data", copies), tmp_path / "run", steps=150, save_every=150, log_every=50,
+        model=SizeConfig(width=96, depth=1, heads=2), condition=ConditionMix(1, 0, 0, 0, 0, 0),
+        packing=PackingConfig(budget=64), optim=OptimConfig(lr=5e-3, warmup=20, schedule="cosine", ema=0.95),
+    )  # fmt: skip
+    dit, _ = load_dit(train(config, log=lambda row: None))
+    request = Request((2, 4, 4), 16.0, texts["dense"], seed=5)
+    found = sample(dit, [request], SampleConfig(steps=20, guidance=1.0), FlowConfig())[0]
+    peak = latent.max() - latent.min()
+    # In dB of the latent's own range.
+    psnr = 10 * torch.log10(peak**2 / (found - latent).square().mean())
+    assert psnr > 30
+
+
+def test_learning_rate() -> None:
+    constant = OptimConfig(lr=1.0, warmup=4)
+    assert [learning_rate(s, 100, constant) for s in (0, 1, 3, 4, 99)] == [0.25, 0.5, 1.0, 1.0, 1.0]
+    cosine = replace(constant, schedule="cosine")
+    assert learning_rate(4, 104, cosine) == 1.0
+    assert learning_rate(54, 104, cosine) == pytest.approx(0.05 + 0.95 / 2)
+    assert learning_rate(104, 104, cosine) == pytest.approx(0.05)
+
+
+def test_ema_by_hand() -> None:
+    layer = torch.nn.Linear(1, 1, bias=False)
+    layer.weight.data.fill_(1.0)
+    ema = Ema(layer, decay=0.2)
+    layer.weight.data.fill_(2.0)
+    ema.update(layer)  # decay (1 + 0) / (10 + 0)
+    assert ema.average["weight"].item() == pytest.approx(0.1 * 1 + 0.9 * 2)
+    layer.weight.data.fill_(3.0)
+    ema.update(layer)  # decay 2 / 11
+    assert ema.average["weight"].item() == pytest.approx(2 / 11 * 1.9 + 9 / 11 * 3)
+    for _ in range(9):
+        ema.update(layer)
+    before = ema.average["weight"].item()
+    layer.weight.data.fill_(8.0)
+    ema.update(layer)  # the ramp has passed 0.2
+    assert ema.average["weight"].item() == pytest.approx(0.2 * before + 0.8 * 8)
+
+
+def test_weight_decay_spares_biases_norms_and_tables() -> None:
+    dit = DiT(DiTConfig(width=16, heads=1, depth=1, ffn=32, text_width=8))
+    decayed, spared = (group["params"] for group in build_optimizer(dit, OptimConfig()).param_groups)
+    names = {id(p): name for name, p in dit.named_parameters()}
+    assert all(names[id(p)].endswith("weight") and p.ndim == 2 for p in decayed)
+    assert {"blocks.0.table", "head.table", "null_text", "patch_in.bias"} <= {names[id(p)] for p in spared}
+    assert len(decayed) + len(spared) == len(names)
+
+
+def test_metrics_drop_what_a_resumed_run_will_write_again(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n{"ste')
+    metrics = Metrics(path, step=2)
+    metrics.write({"step": 3, "loss": 1.0})
+    metrics.close()
+    assert path.read_text() == '{"step": 1}\n{"step": 2}\n{"step": 3, "loss": 1.0}\n'
