@@ -5,7 +5,7 @@ A stage can be called from a plain test:  `list(run_in_process([{"uri": ...}], [
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Protocol
@@ -41,7 +41,7 @@ class Stage(Protocol):
     def __call__(self, rows: list[dict]) -> list[dict]: ...
 
 
-def run_in_process(rows: Iterable[dict], stages: list[Stage]) -> Iterator[dict]:
+def run_in_process(rows: Iterable[dict], stages: Sequence[Stage]) -> Iterator[dict]:
     """Stream rows through the stages in this process, batch by batch."""
     for stage in stages:
         stage.setup()

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -40,7 +40,7 @@ class RayConfig:
 
 
 def run_stages(
-    engine: Engine, items: list[dict], input_schema: pa.Schema, stages: list[Stage], ray_config: RayConfig
+    engine: Engine, items: list[dict], input_schema: pa.Schema, stages: Sequence[Stage], ray_config: RayConfig
 ) -> Iterator[dict]:
     """Stream `items` through `stages`; yields the rows of the last one in the order they finish."""
     if not items:
@@ -85,7 +85,7 @@ def start_ray(config: RayConfig) -> None:
 
 
 def _run_on_ray(
-    items: list[dict], input_schema: pa.Schema, stages: list[Stage], config: RayConfig
+    items: list[dict], input_schema: pa.Schema, stages: Sequence[Stage], config: RayConfig
 ) -> Iterator[dict]:
     start_ray(config)
     import ray

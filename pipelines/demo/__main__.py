@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from pipelines.engine import Engine, RayConfig
 
@@ -59,7 +58,7 @@ def demo(config: DemoConfig) -> None:
     own = config.footage is not None
     if own and "embedded" in (config.clip, config.captioner):
         print(EMBEDDED_KNOW_ONLY_THE_WORLD)
-    road: list[tuple[str, Callable[[], Any]]] = [
+    road: list[tuple[str, Callable[[], None]]] = [
         ("curate", lambda: steps.curate(config, places)),
         ("recaption", lambda: steps.recaption(config, places)),
         ("shard", lambda: steps.shard(config, places)),
@@ -76,6 +75,10 @@ def demo(config: DemoConfig) -> None:
         began = time.monotonic()
         step()
         seconds[name] = time.monotonic() - began
+        if name == "curate" and not steps.n_kept(places):
+            print("No clip was kept, so there is nothing to caption or to train on; the report shows why.")
+            steps.report(config, places)
+            break
     print(summary(config, places, seconds))
 
 

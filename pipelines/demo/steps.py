@@ -81,6 +81,14 @@ def curate(config: DemoConfig, places: Places) -> None:
     )
 
 
+def n_kept(places: Places) -> int:
+    """Clips that the decisions keep."""
+    from curate.dataset import Dataset
+    from curate.funnel import count_funnel
+
+    return count_funnel(Dataset(places.dataset)).kept
+
+
 def recaption(config: DemoConfig, places: Places) -> None:
     from pipelines.recaption import RecaptionConfig
     from pipelines.recaption import recaption as run
@@ -153,8 +161,8 @@ def report(config: DemoConfig, places: Places) -> None:
     run(
         ReportConfig(
             dataset=places.dataset,
-            run=str(places.run),
-            samples=str(places.samples),
+            run=str(places.run) if places.run.exists() else None,
+            samples=str(places.samples) if places.samples.exists() else None,
             out=str(places.report),
         )
     )
