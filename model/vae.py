@@ -104,6 +104,9 @@ class Encoder(nn.Module):
         super().__init__()
         widths = config.widths
         self.patch = config.patch
+        self.spatial = config.spatial
+        step = (config.temporal, 1, 1)
+        self.linear = CausalConv3d(3 * config.spatial**2, config.channels, step, step)
         self.first = CausalConv3d(3 * config.patch**2, widths[0], (1, 3, 3))
         self.blocks = nn.ModuleList()
         for i, width in enumerate(widths):
@@ -116,10 +119,12 @@ class Encoder(nn.Module):
         self.last = CausalConv3d(widths[-1], 2 * config.channels, (1, 3, 3))
 
     def forward(self, x: Tensor, past: Past | None = None) -> Tensor:
+        linear = self.linear(patch(x, self.spatial), past)  # (B, channels, t, h, w)
         x = self.first(patch(x, self.patch))  # (B, widths[0], T, H/patch, W/patch)
         for block in self.blocks:
             x = block(x, past)
-        return self.last(F.silu(self.norm(x)))  # (B, 2·channels, t, h, w)
+        mean, logvar = self.last(F.silu(self.norm(x))).chunk(2, dim=1)
+        return torch.cat([mean + linear, logvar], dim=1)  # (B, 2·channels, t, h, w)
 
 
 class Decoder(nn.Module):
@@ -129,6 +134,7 @@ class Decoder(nn.Module):
         super().__init__()
         widths = config.widths
         self.patch = config.patch
+        self.linear = Upsample(config.channels, 3, config.temporal, config.spatial)
         self.first = CausalConv3d(config.channels, widths[-1], (1, 3, 3))
         self.blocks = nn.ModuleList()
         for i in reversed(range(len(widths))):
@@ -142,7 +148,9 @@ class Decoder(nn.Module):
         x = self.first(z)  # (B, widths[-1], t, h, w)
         for block in self.blocks:
             x = block(x, past)
-        return unpatch(self.last(F.silu(self.norm(x))), 1, self.patch)  # (B, 3, T, H, W)
+        return self.linear(z, past) + unpatch(
+            self.last(F.silu(self.norm(x))), 1, self.patch
+        )  # (B, 3, T, H, W)
 
 
 class VideoVAE(nn.Module):
@@ -219,12 +227,12 @@ class VideoVAE(nn.Module):
         return statistic.view(1, -1, 1, 1, 1)
 
 
-def save_vae(vae: VideoVAE, folder: str | Path) -> None:
-    """Write `config.json` and `model.safetensors` into `folder` (made if missing)."""
+def save_vae(vae: VideoVAE, folder: str | Path, dtype: torch.dtype = torch.float32) -> None:
+    """Write `config.json` and `model.safetensors`, its weights as `dtype`, into `folder` (made if missing)."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(asdict(vae.config), indent=2) + "\n")
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in vae.state_dict().items()}
+    state = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in vae.state_dict().items()}
     save_file(state, folder / "model.safetensors")
 
 

@@ -62,7 +62,7 @@ def test_later_frames_never_change_earlier_latents() -> None:
         other = x.clone()
         other[:, :, first_changed:] = -other[:, :, first_changed:]
         z_other = vae.encode_latents(other)
-        torch.testing.assert_close(z_other[:, :, :latents_same], z[:, :, :latents_same], rtol=0, atol=1e-6)
+        torch.testing.assert_close(z_other[:, :, :latents_same], z[:, :, :latents_same], rtol=0, atol=1e-5)
         assert (z_other[:, :, latents_same] - z[:, :, latents_same]).abs().max() > 1e-3
 
 
@@ -88,9 +88,9 @@ def test_first_frame_of_a_clip_is_a_picture_of_its_own() -> None:
     vae = make_vae()
     x = clip(1, 3, 9, 16, 16)
     z = vae.encode_latents(x)
-    torch.testing.assert_close(z[:, :, :1], vae.encode_latents(x[:, :, :1]), rtol=0, atol=1e-6)
+    torch.testing.assert_close(z[:, :, :1], vae.encode_latents(x[:, :, :1]), rtol=0, atol=1e-5)
     torch.testing.assert_close(
-        vae.decode_latents(z)[:, :, :1], vae.decode_latents(z[:, :, :1]), rtol=0, atol=1e-6
+        vae.decode_latents(z)[:, :, :1], vae.decode_latents(z[:, :, :1]), rtol=0, atol=1e-5
     )
 
 

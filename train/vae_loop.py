@@ -14,7 +14,7 @@ import math
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,40 +23,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from model.errors import BadInput
-from model.vae import VAEConfig, VideoVAE, from_pixels, save_vae
-from train.vae_loss import VaeLossConfig, psnr, ssim, vae_loss
-
-
-@dataclass(frozen=True)
-class VaeTraining:
-    """How the VAE is trained.
-
-    Attributes:
-        steps: optimiser steps.
-        lr: highest learning rate of AdamW; linear warm-up, then a cosine to zero.
-        warmup: steps of warm-up.
-        weight_decay: of AdamW.
-        grad_clip: largest norm of the gradient.
-        ema: decay of the averaged weights, which are validated and saved; averages faster in the beginning.
-        bf16: compute convolutions in bfloat16.
-        loss: weights of the parts of the loss.
-        validate_every: steps between validations (and one at the end).
-        checkpoint_every: steps between checkpoints (and one at the end); the last two are kept.
-        seed: of the weights and of the noise on the latents.
-    """
-
-    steps: int = 8000
-    lr: float = 2e-3
-    warmup: int = 100
-    weight_decay: float = 0.0
-    grad_clip: float = 1.0
-    ema: float = 0.998
-    bf16: bool = True
-    loss: VaeLossConfig = field(default_factory=VaeLossConfig)
-    validate_every: int = 1000
-    checkpoint_every: int = 500
-    seed: int = 0
-
+from model.vae import VAEConfig, VideoVAE, from_pixels, load_vae, save_vae
+from train.checkpoint import checkpoints
+from train.muon import Muon
+from train.vae_loss import psnr, ssim, vae_loss
+from train.vae_settings import VaeTraining
+from train.vae_start import start_from_principal_components
 
 #: step -> the clips of that step, (B, T, H, W, 3) uint8 RGB.
 Batches = Callable[[int], Tensor]
@@ -71,19 +43,24 @@ def train_vae(
     log: Callable[[dict[str, Any]], None],
     device: str = "cpu",
 ) -> VideoVAE:
-    """Train a VAE, or go on with the one in `run`, and leave it in run/vae; returns the averaged model.
+    """Train a VAE, or go on with the one in `run`, and leave it in run/vae; returns the averaged model as saved.
 
     `validation` holds unseen clips, (B, T, H, W, 3) uint8. Raises BadInput when the loss is not finite, naming
     the step, and when `run` was begun with other settings.
     """
     torch.manual_seed(settings.seed)
     vae = VideoVAE(config).to(device)
+    # The principal components stay: steps of any size would shake what the network builds upon.
+    for path in (vae.encoder.linear, vae.decoder.linear):
+        path.requires_grad_(False)
     average = copy.deepcopy(vae).eval()
-    optimizer = torch.optim.AdamW(
-        vae.parameters(), lr=settings.lr, betas=(0.9, 0.95), weight_decay=settings.weight_decay
-    )
+    optimizer = Muon([p for p in vae.parameters() if p.requires_grad], lr=settings.lr)
     told = {"vae": asdict(config), "training": asdict(settings)}
     step = _resume(run, told, vae, average, optimizer)
+    if step == 0:
+        first = [from_pixels(batch_at(settings.steps + i)).to(device) for i in range(16)]
+        start_from_principal_components(vae, first)
+        average.load_state_dict(vae.state_dict())
     began, seen = time.monotonic(), 0
 
     while step < settings.steps:
@@ -98,15 +75,15 @@ def train_vae(
         optimizer.zero_grad()
         loss.backward()
         grad_norm = torch.nn.utils.clip_grad_norm_(vae.parameters(), settings.grad_clip)
-        if not (math.isfinite(loss) and math.isfinite(grad_norm)):
+        if not (loss.isfinite() and grad_norm.isfinite()):
             raise BadInput(_diverged(run, step, loss, grad_norm, parts))
         optimizer.step()
         _follow(average, vae, min(settings.ema, (1.0 + step) / (10.0 + step)))
 
         step += 1
         seen += x.shape[0] * x.shape[2]
-        row: dict[str, Any] = {"step": step, "loss": float(loss), "grad_norm": float(grad_norm)}
-        row |= {name: float(part) for name, part in parts.items()}
+        row: dict[str, Any] = {"step": step, "loss": loss.item(), "grad_norm": grad_norm.item()}
+        row |= {name: part.item() for name, part in parts.items()}
         row |= {"lr": learning_rate(step - 1, settings), "frames_per_s": seen / (time.monotonic() - began)}
         last = step == settings.steps
         if last or step % settings.validate_every == 0 or step % settings.checkpoint_every == 0:
@@ -117,8 +94,8 @@ def train_vae(
             _save(run, step, told, vae, average, optimizer)
         log(row)
 
-    save_vae(average, run / "vae")
-    return average
+    save_vae(average, run / "vae", torch.float16)
+    return load_vae(run / "vae").to(device)
 
 
 def learning_rate(step: int, settings: VaeTraining) -> float:
@@ -160,20 +137,16 @@ def _follow(average: VideoVAE, vae: VideoVAE, decay: float) -> None:
 
 
 def _diverged(run: Path, step: int, loss: Tensor, grad_norm: Tensor, parts: dict[str, Tensor]) -> str:
-    figures = ", ".join(f"{name} {float(part):.3g}" for name, part in parts.items())
-    kept = _checkpoints(run)
+    figures = ", ".join(f"{name} {part.item():.3g}" for name, part in parts.items())
+    kept = checkpoints(run)
     where = f"the last good checkpoint is {kept[-1]}" if kept else "there is no checkpoint yet"
     return (
-        f"training diverged at step {step}: loss {float(loss):.3g}, gradient norm {float(grad_norm):.3g} "
+        f"training diverged at step {step}: loss {loss.item():.3g}, gradient norm {grad_norm.item():.3g} "
         f"({figures}); {where}. Start a new run with a lower lr or grad_clip, or with bf16 off."
     )
 
 
-# Checkpoints: run/checkpoints/step-00001000/, complete once COMPLETE is in it. -----------------------------
-
-
-def _checkpoints(run: Path) -> list[Path]:
-    return sorted(mark.parent for mark in (run / "checkpoints").glob("step-*/COMPLETE"))
+# Checkpoints: run/checkpoints/step-00001000/, whole or absent. -----------------------------
 
 
 def _save(
@@ -185,15 +158,19 @@ def _save(
     optimizer: torch.optim.Optimizer,
 ) -> None:
     folder = run / "checkpoints" / f"step-{step:08d}"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    temporary = folder.with_name(f".{folder.name}.tmp")
+    for stale in (temporary, folder):
+        shutil.rmtree(stale, ignore_errors=True)
+    temporary.mkdir(parents=True)
     for name, model in (("model", vae), ("ema", average)):
-        save_file({k: v.contiguous() for k, v in model.state_dict().items()}, folder / f"{name}.safetensors")
-    torch.save(optimizer.state_dict(), folder / "optimizer.pt")
-    (folder / "state.json").write_text(json.dumps({"step": step, **told}, indent=2) + "\n")
-    (folder / "COMPLETE").touch()
-    for old in _checkpoints(run)[:-2]:
-        (old / "COMPLETE").unlink()
+        save_file(
+            {k: v.contiguous() for k, v in model.state_dict().items()}, temporary / f"{name}.safetensors"
+        )
+    torch.save(optimizer.state_dict(), temporary / "optimizer.pt")
+    (temporary / "state.json").write_text(json.dumps({"step": step, **told}, indent=2) + "\n")
+    (temporary / "COMPLETE").touch()
+    temporary.rename(folder)
+    for old in checkpoints(run)[:-2]:
         shutil.rmtree(old)
 
 
@@ -205,7 +182,7 @@ def _resume(
     optimizer: torch.optim.Optimizer,
 ) -> int:
     """Load the last complete checkpoint; returns the steps done (0 if there is none)."""
-    found = _checkpoints(run)
+    found = checkpoints(run)
     if not found:
         return 0
     state = json.loads((found[-1] / "state.json").read_text())

@@ -6,31 +6,12 @@ psnr(y, x), ssim(y, x)               # one value per clip
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from model.vae import Posterior
-
-
-@dataclass(frozen=True)
-class VaeLossConfig:
-    """Weights of the parts of the VAE's loss; the absolute error of pixels has weight 1.
-
-    Attributes:
-        square: weight of the squared error of pixels, which PSNR measures.
-        gradient: weight of the absolute error of differences between neighbours in space and time; it keeps
-            edges and motion sharp where no perceptual network is at hand.
-        coarse: weight of the absolute error at a half and a quarter of the size; it keeps areas in tune.
-        kl: weight of the KL divergence from a standard normal, per latent value.
-    """
-
-    square: float = 1.0
-    gradient: float = 0.5
-    coarse: float = 0.5
-    kl: float = 1e-4
+from train.vae_settings import VaeLossConfig
 
 
 def vae_loss(

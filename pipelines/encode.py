@@ -1,0 +1,132 @@
+"""Video shards to latents: what `reelmill train` reads, so that training decodes no video and runs no VAE.
+
+    reelmill encode --dataset ~/films
+    reelmill encode --dataset s3://films --vae runs/vae/vae --frames.pixels=65536 --gpus=1 --encoders=8
+
+Writes latents/VAE_ID/*.tar (KEY.latent, KEY.text, KEY.json), one for each tar of shards/, index.parquet and
+latents.json. Killed anywhere and started again, it goes on where it was; what is encoded already with the
+same settings is not encoded again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from pipelines.encode_frames import FrameConfig
+from pipelines.engine import Engine, RayConfig
+
+if TYPE_CHECKING:
+    from curate.dataset import Dataset
+
+
+@dataclass(frozen=True)
+class EncodeConfig:
+    """Encode the shards of a dataset: VAE latents, and text features of every caption.
+
+    Attributes:
+        dataset: the dataset folder or URI.
+        vae: folder of the VAE; `embedded` is the tiny one of the procedural world.
+        text: text encoder, an open_clip or transformers folder, ARCH/TAG or hf:ORG/NAME; `embedded` likewise.
+        frames: which frames of a clip are encoded and how large.
+        encoders: workers that hold the VAE and the text encoder.
+        gpus: GPUs for each of them; may be a fraction, 0 encodes on the CPU.
+        engine: ray streams over a cluster or this machine; local runs in this process. Same latents.
+        ray: how to reach or start Ray.
+    """
+
+    dataset: str
+    vae: str = "embedded"
+    text: str = "embedded"
+    frames: FrameConfig = field(default_factory=FrameConfig)
+    encoders: int = 1
+    gpus: float = 0.0
+    engine: Engine = "ray"
+    ray: RayConfig = field(default_factory=RayConfig)
+
+
+def encode(config: EncodeConfig) -> None:
+    """Encode the parts that are missing, pack the tars that are missing, then write the index."""
+    from curate.dataset import Dataset
+    from curate.stage import Resources, Stage
+    from pipelines.encode_plan import LatentStore, plan
+    from pipelines.encode_stages import DECODE_INPUT, PACK_INPUT, DecodeClips, EncodeClips, PackLatents
+    from pipelines.engine import run_stages
+    from pipelines.progress import Progress
+
+    dataset = Dataset(config.dataset)
+    about = about_latents(config)
+    units = plan(dataset, config.frames, about)
+    store = LatentStore(dataset, about)
+    store.check()
+
+    missing = store.missing_tars(units)
+    parts = store.missing_parts(missing)
+    if parts:
+        clips = sum(len(part["clips"]) for part in parts)
+        with Progress("encode", total=clips, unit="clips") as progress:
+            worker = Resources(gpus=config.gpus, actors=config.encoders)
+            stages: list[Stage] = [
+                DecodeClips(config.dataset),
+                EncodeClips(config.dataset, *models(config), worker),
+            ]
+            for row in run_stages(config.engine, parts, DECODE_INPUT, stages, config.ray):
+                progress.advance(row["clips"] + row["failed"], failed=row["failed"])
+    if missing:
+        with Progress("pack", total=len(missing), unit="shards") as progress:
+            packer: list[Stage] = [PackLatents(config.dataset, about["vae_id"])]
+            rows = [unit.pack_row() for unit in missing]
+            for row in run_stages(config.engine, rows, PACK_INPUT, packer, config.ray):
+                progress.advance(1, clips=row["clips"])
+    print(told(dataset, store.finish(units), about))
+
+
+def models(config: EncodeConfig) -> tuple[str, str]:
+    """Where the VAE and the text encoder are."""
+    from pipelines.demo.weights import embedded
+
+    return (
+        str(embedded("vae") if config.vae == "embedded" else config.vae),
+        str(embedded("coca") if config.text == "embedded" else config.text),
+    )
+
+
+def about_latents(config: EncodeConfig) -> dict[str, Any]:
+    """What latents.json tells: all that decides what the latents are. Raises BadInput if a model is amiss."""
+    from model.text import load_text_encoder
+    from model.vae import load_vae, vae_id
+    from pipelines.encode_plan import fingerprint
+
+    vae_folder, text_name = models(config)
+    vae = load_vae(vae_folder)
+    return {
+        "vae_id": vae_id(vae),
+        "vae": config.vae,
+        "channels": vae.config.channels,
+        "temporal": vae.config.temporal,
+        "spatial": vae.config.spatial,
+        "text_encoder": config.text,
+        "text_id": fingerprint(text_name),
+        "text_width": load_text_encoder(text_name).width,
+        "pixels": config.frames.pixels,
+        "fps": config.frames.fps,
+        "max_frames": config.frames.max_frames,
+    }
+
+
+def told(dataset: Dataset, counts: dict[str, int], about: dict) -> str:
+    """One line: clips encoded and failed, and where the latents lie."""
+    return (
+        f"latents {counts['encoded']} clips in {counts['tars']} shards + {counts['failed']} failed, "
+        f"{counts['tokens']:,} tokens, in {dataset.uri.rstrip('/')}/latents/{about['vae_id']}"
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    from pipelines.cli import run_command
+
+    return run_command(EncodeConfig, encode, argv, name="encode")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
