@@ -10,9 +10,8 @@ class CocaSize:
     """Size of the captioner. The three towers share one width.
 
     Attributes:
-        width: features per token; a multiple of head_width.
+        width: features per token; a multiple of head_width and of 4.
         head_width: features per attention head.
-        patch: side of an image patch in pixels; divides 64.
         vision_layers: blocks of the vision tower.
         text_layers: blocks of the text tower (contrastive loss, and text embeddings for the DiT).
         decoder_layers: blocks of the caption decoder, each with self- and cross-attention.
@@ -21,7 +20,6 @@ class CocaSize:
 
     width: int = 128
     head_width: int = 32
-    patch: int = 8
     vision_layers: int = 4
     text_layers: int = 2
     decoder_layers: int = 2
@@ -42,6 +40,8 @@ class CocaTraining:
         contrastive_weight: weight of the contrastive loss beside the captioning loss (weight 1).
         kind_shares: share of the steps by kind of caption; kinds without a prompt token of their own
             (original) train the contrastive towers only.
+        dense_from: share of the steps after which dense captions join. Short ones say the same in a sixth of
+            the words: what is seen is learnt from them, faster and cheaper.
         bare_share: share of the steps whose texts lack the kind token, as a text encoder sees them.
         grad_clip: largest norm of the gradient.
         bf16: compute matrix products in bfloat16 (1.4 times as fast on a CPU with avx512_bf16).
@@ -51,7 +51,7 @@ class CocaTraining:
     """
 
     size: CocaSize = field(default_factory=CocaSize)
-    steps: int = 5000
+    steps: int = 4000
     batch: int = 48
     lr: float = 1e-3
     warmup: int = 200
@@ -60,6 +60,7 @@ class CocaTraining:
     kind_shares: dict[str, float] = field(
         default_factory=lambda: {"short": 0.45, "dense": 0.45, "original": 0.1}
     )
+    dense_from: float = 0.5
     bare_share: float = 0.4
     grad_clip: float = 1.0
     bf16: bool = True

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from curate.dataset import config_hash
 from curate.errors import BadInput
@@ -56,6 +57,14 @@ def learning_rate(step: int, settings: CocaTraining) -> float:
     return settings.lr * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
 
 
+def draw_kind(rng: np.random.Generator, step: int, settings: CocaTraining) -> str:
+    """The kind of caption that a step learns from."""
+    begun = step >= settings.dense_from * settings.steps
+    shares = {kind: share for kind, share in settings.kind_shares.items() if begun or kind != "dense"}
+    weights = np.array(list(shares.values()))
+    return list(shares)[rng.choice(len(shares), p=weights / weights.sum())]
+
+
 def encode(
     tokenizer: PreTrainedTokenizerBase, texts: list[str], kind: str | None, context_length: int
 ) -> torch.Tensor:
@@ -84,7 +93,8 @@ def losses(
 
     Equal texts in a batch are not held against each other: their examples share the target.
     """
-    with torch.autocast("cpu", torch.bfloat16, enabled=settings.bf16):
+    # On short sequences the CPU's flash kernel takes half of the whole step; plain matrix products do not.
+    with sdpa_kernel(SDPBackend.MATH), torch.autocast("cpu", torch.bfloat16, enabled=settings.bf16):
         found = coca.forward(model, images, ids)
     labels = ids[:, 1:].clone()  # (B, L - 1)
     labels[:, :skip] = PAD_ID
@@ -116,12 +126,10 @@ def train(
     optimizer = _optimizer(model, settings)
     step = _resume(run, model, optimizer, settings)
     stream = examples(step * settings.batch)
-    kinds = list(settings.kind_shares)
-    shares = np.array([settings.kind_shares[kind] for kind in kinds])
     began = time.monotonic()
     while step < settings.steps:
         rng = np.random.default_rng((settings.seed, step))
-        kind = kinds[rng.choice(len(kinds), p=shares / shares.sum())]
+        kind = draw_kind(rng, step, settings)
         prompted = kind in KIND_TOKENS and rng.random() >= settings.bare_share
         batch = list(islice(stream, settings.batch))
         texts = [example.captions[kind] for example in batch]
@@ -171,6 +179,7 @@ def _optimizer(model: CoCa, settings: CocaTraining) -> torch.optim.AdamW:
         ],
         lr=settings.lr,
         betas=(0.9, 0.98),
+        fused=True,
     )
 
 

@@ -16,7 +16,7 @@ from recaption import coca
 from recaption.coca_captioner import CocaCaptioner
 from recaption.coca_decode import greedy
 from recaption.coca_tokenizer import END_ID, build_tokenizer, join_words, words
-from recaption.coca_training import CHECKPOINT, encode, learning_rate, train
+from recaption.coca_training import CHECKPOINT, draw_kind, encode, learning_rate, train
 
 
 @pytest.fixture(scope="module")
@@ -67,19 +67,30 @@ def test_four_moments_are_the_centres_of_quarters() -> None:
     assert coca.four_moments(2) == [0, 0, 1, 1]
 
 
-def test_tile_puts_four_moments_in_reading_order() -> None:
+def test_every_patch_holds_one_place_at_four_moments() -> None:
     frames = np.stack([np.full((20, 30, 3), value, np.uint8) for value in (0, 51, 102, 255)])
-    image = coca.tile(frames)
+    image = coca.weave(frames)
     assert image.shape == (3, 64, 64)
-    corners = [image[0, 0, 0], image[0, 0, 63], image[0, 63, 0], image[0, 63, 63]]
-    assert [round(float(value), 3) for value in corners] == [-1.0, -0.6, -0.2, 1.0]
+    for y, x in ((0, 0), (16, 40), (56, 56)):  # corners of patches
+        quarters = [image[0, y + dy, x + dx] for dy in (0, 4) for dx in (0, 4)]
+        assert [round(float(value), 3) for value in quarters] == [-1.0, -0.6, -0.2, 1.0]
 
 
-def test_tile_of_a_still_is_the_picture_that_open_clip_makes(folder: Path) -> None:
+def test_weaving_keeps_places() -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)
+    image = coca.weave(frames)
+    for moment, (y, x) in ((0, (0, 0)), (1, (5, 30)), (2, (17, 3)), (3, (31, 31))):
+        row, column = y // 4 * 8 + moment // 2 * 4 + y % 4, x // 4 * 8 + moment % 2 * 4 + x % 4
+        assert image[:, row, column].tolist() == pytest.approx(
+            (frames[moment, y, x] / 127.5 - 1).tolist(), abs=1e-5
+        )
+
+
+def test_a_still_is_the_picture_that_open_clip_makes(folder: Path) -> None:
     _, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{folder}")
     picture = np.random.default_rng(0).integers(0, 256, (90, 160, 3), np.uint8)
     theirs = preprocess(Image.fromarray(picture))
-    ours = coca.tile(picture[None])
+    ours = coca.weave(picture[None])
     assert theirs.shape == ours.shape == (3, 64, 64)
     assert (theirs - ours).abs().max() < 0.02  # PIL rounds to eight bits between the two directions
 
@@ -123,6 +134,13 @@ def test_fresh_model_has_no_empty_weights_and_depends_on_the_seed_alone() -> Non
     torch.testing.assert_close(first.state_dict(), again.state_dict())
     assert not torch.equal(first.state_dict()[projection], other.state_dict()[projection])
     assert 0.1 < first.state_dict()[projection].std() < 0.25  # width ** -0.5 = 0.177
+
+
+def test_dense_captions_join_later() -> None:
+    plan = settings(steps=100, dense_from=0.5)
+    kinds = [draw_kind(np.random.default_rng(step), step, plan) for step in range(100)]
+    assert set(kinds[:50]) == {"short"}
+    assert 15 < kinds[50:].count("dense") < 35
 
 
 def test_learning_rate_warms_up_and_ends_at_zero() -> None:

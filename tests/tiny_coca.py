@@ -16,9 +16,7 @@ from recaption.coca_settings import CocaSize, CocaTraining
 from recaption.coca_tokenizer import build_tokenizer
 from recaption.coca_training import Example, train
 
-TINY = CocaSize(
-    width=32, head_width=16, patch=16, vision_layers=1, text_layers=1, decoder_layers=1, context_length=16
-)
+TINY = CocaSize(width=32, head_width=16, vision_layers=1, text_layers=1, decoder_layers=1, context_length=16)
 COLOURS = {"red": (200, 40, 40), "green": (40, 160, 60), "blue": (50, 80, 210)}
 
 
@@ -62,6 +60,7 @@ def settings(**changes: object) -> CocaTraining:
         checkpoint_every=20,
         evaluate_every=1000,
         contrastive_weight=1.0,
+        dense_from=0.2,
         bare_share=0.3,
         bf16=False,
     )
