@@ -27,12 +27,12 @@ class Range:
     Attributes:
         min: least value kept; null for no bound.
         max: greatest value kept; null for no bound.
-        null: what happens to a clip whose score is null while a bound is set: keep or reject.
+        if_null: what happens to a clip whose score is null while a bound is set: keep or reject.
     """
 
     min: float | None = None
     max: float | None = None
-    null: Literal["keep", "reject"] = "keep"
+    if_null: Literal["keep", "reject"] = "keep"
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class DecideConfig:
         copies: how copies are found.
     """
 
-    duration_s: Range = field(default_factory=lambda: Range(min=1.0, null="reject"))
+    duration_s: Range = field(default_factory=lambda: Range(min=1.0, if_null="reject"))
     black_ratio: Range = field(default_factory=lambda: Range(max=0.5))
     luma: Range = field(default_factory=lambda: Range(min=20.0, max=245.0))
     static_ratio: Range = field(default_factory=lambda: Range(max=0.9))
@@ -136,7 +136,7 @@ def _values(column: pa.ChunkedArray) -> np.ndarray:
 
 def _apply(name: str, limits: Range, values: np.ndarray, reasons: list[list[str]]) -> None:
     missing = np.isnan(values)
-    if limits.null == "reject" and (limits.min is not None or limits.max is not None):
+    if limits.if_null == "reject" and (limits.min is not None or limits.max is not None):
         for row in np.flatnonzero(missing):
             reasons[row].append(f"{name} is null")
     if limits.min is not None:

@@ -1,6 +1,6 @@
 """Re-threshold the clips of a dataset: decisions/ anew from clips/, in seconds, with no decode.
 
-reelmill decide --dataset demo-run/dataset --motion.min=0.5 --luma.null=reject
+reelmill decide --dataset demo-run/dataset --rules.motion.min=0.5 --rules.luma.if_null=reject
 """
 
 from __future__ import annotations

@@ -49,14 +49,14 @@ def test_a_value_on_the_bound_is_kept_and_one_beside_it_shows_the_difference() -
 
 @pytest.mark.parametrize(("policy", "kept"), [("keep", True), ("reject", False)])
 def test_null_is_decided_by_policy_alone(policy: str, kept: bool) -> None:
-    config = DecideConfig(motion=Range(min=0.5, null=policy))  # type: ignore[arg-type]
+    config = DecideConfig(motion=Range(min=0.5, if_null=policy))  # type: ignore[arg-type]
     (row,) = run(clip(1, motion=None), config=config)
     assert row["keep"] is kept
     assert row["reason"] == (None if kept else "motion is null")
 
 
 def test_without_a_bound_null_is_no_reason() -> None:
-    config = DecideConfig(aesthetic=Range(null="reject"))
+    config = DecideConfig(aesthetic=Range(if_null="reject"))
     assert run(clip(1, aesthetic=None), config=config)[0]["keep"] is True
 
 
