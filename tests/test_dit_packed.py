@@ -92,8 +92,15 @@ def test_permuting_a_pack_changes_nothing(dit: DiT) -> None:
         torch.testing.assert_close(permuted[place], straight[i], atol=1e-5, rtol=0)
 
 
-def test_a_new_model_is_the_identity_and_predicts_zero() -> None:
-    assert all(float(v.detach().abs().max()) == 0.0 for v in outputs(DiT(SHAPE), clips()))
+def test_a_new_model_predicts_zero_and_its_blocks_change_nothing() -> None:
+    dit = DiT(SHAPE)
+    assert all(float(v.detach().abs().max()) == 0.0 for v in outputs(dit, clips()))
+    seen: list[tuple[Tensor, Tensor]] = []
+    for block in dit.blocks:
+        block.register_forward_hook(lambda _, inputs, output: seen.append((inputs[0], output)))
+    outputs(dit, clips())
+    assert len(seen) == 2
+    assert all(torch.equal(x, y) for x, y in seen)
 
 
 def test_noise_level_text_and_frame_rate_reach_the_output(dit: DiT) -> None:
