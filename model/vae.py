@@ -51,7 +51,7 @@ class VAEConfig:
     temporal: int = 4
     spatial: int = 8
     patch: int = 4
-    widths: tuple[int, ...] = (64, 128, 128)
+    widths: tuple[int, ...] = (48, 96, 128)
     encoder_depth: int = 1
     decoder_depth: int = 2
 

@@ -70,8 +70,8 @@ def plan(dataset: Dataset, config: FrameConfig, about: dict[str, Any]) -> list[U
         raise BadInput(f"{dataset.uri} has no clip in shards/. Run `reelmill shard --dataset {dataset.uri}`.")
     units = []
     for shard in sorted(shards):
-        # The name of a shard tells its contents, captions included.
-        content = config_hash([shard, about, config.__dict__])
+        # The name of a shard tells its contents, captions included. Names of models may change, ids not.
+        content = config_hash([shard, about["vae_id"], about["text_id"], config])
         parts: list[list[dict]] = [[]]
         size = 0
         for row in sorted(shards[shard], key=lambda r: r["mp4_offset"]):

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 #: (width, height) in pixels and how often; all about 64x64 pixels in area, as `encode` makes them.
 SHAPES = {(64, 64): 0.4, (80, 48): 0.2, (48, 80): 0.2, (64, 48): 0.1, (96, 96): 0.1}
 FPS = (6.0, 8.0, 8.0, 12.0, 24.0)
-CROPS_PER_CLIP = 3
+CROPS_PER_CLIP = 2
 UNSEEN = 1 << 40  # clips are numbered; validation takes numbers that no training reaches
 
 
@@ -49,7 +49,7 @@ class TrainVaeConfig:
     out: str
     preset: Literal["tiny", "base"] = "tiny"
     training: VaeTraining = field(default_factory=VaeTraining)
-    batch: int = 6
+    batch: int = 4
     crop: int = 32
     whole_share: float = 0.3
     frames: int = 17

@@ -4,6 +4,7 @@ import io
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +19,7 @@ from tiny_coca import tiny_folder
 from curate.dataset import Dataset
 from curate.errors import BadInput
 from curate.shards import TarWriter, to_json
-from curate.stage import Resources, run_in_process
+from curate.stage import Resources, Stage, run_in_process
 from curate.tables import SHARDS
 from model.errors import BadInput as ModelBadInput
 from model.text import load_text_encoder
@@ -128,7 +129,7 @@ def make_dataset(folder: Path, mp4s: dict[str, bytes]) -> Dataset:
         "b0": (48, 96, 40),
         "b1": (64, 48, 24),
     }
-    rows = [{"clip_id": key("cc"), "error": "0 frames were cut"}]
+    rows: list[dict[str, Any]] = [{"clip_id": key("cc"), "error": "0 frames were cut"}]
     for shard, names in (
         ("4x3_144p_1s/00000-aaaaaaaa.tar", "a0 a1 a2"),
         ("9x16_144p_2s/00000-bbbb.tar", "b0 b1"),
@@ -137,7 +138,7 @@ def make_dataset(folder: Path, mp4s: dict[str, bytes]) -> Dataset:
             tar = TarWriter(file)
             for name in names.split():
                 width, height, n_frames = sizes[name]
-                facts = {
+                facts: dict[str, Any] = {
                     "clip_id": key(name),
                     "fps": 16.0,
                     "n_frames": n_frames,
@@ -251,7 +252,10 @@ def test_a_second_run_encodes_nothing_and_a_damaged_one_is_completed(
     # Killed after the first part was committed, and while the second was being written.
     about = about_latents(config)
     units = plan(dataset, FRAMES, about)
-    first = [DecodeClips(config.dataset), EncodeClips(config.dataset, config.vae, config.text, Resources())]
+    first: list[Stage] = [
+        DecodeClips(config.dataset),
+        EncodeClips(config.dataset, config.vae, config.text, Resources()),
+    ]
     assert [row["clips"] for row in run_in_process(units[0].parts, first)] == [3]
     dataset.write_bytes(b"half a part", "_state", "tmp", "0123")
     assert [part["part"] for part in LatentStore(dataset, about).missing_parts(units)] == [

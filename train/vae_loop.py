@@ -13,7 +13,7 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -86,14 +86,13 @@ def train_vae(
         row |= {name: part.item() for name, part in parts.items()}
         row |= {"lr": learning_rate(step - 1, settings), "frames_per_s": seen / (time.monotonic() - began)}
         last = step == settings.steps
-        if last or step % settings.validate_every == 0 or step % settings.checkpoint_every == 0:
-            measure_latents(average, [batch_at(settings.steps + i) for i in range(8)])
         if last or step % settings.validate_every == 0:
             row |= validate(average, validation)
         if last or step % settings.checkpoint_every == 0:
             _save(run, step, told, vae, average, optimizer)
         log(row)
 
+    measure_latents(average, (batch_at(settings.steps + i) for i in range(64)))
     save_vae(average, run / "vae", torch.float16)
     return load_vae(run / "vae").to(device)
 
@@ -120,7 +119,7 @@ def validate(vae: VideoVAE, clips: list[Tensor]) -> dict[str, float]:
 
 
 @torch.no_grad()
-def measure_latents(vae: VideoVAE, batches: list[Tensor]) -> None:
+def measure_latents(vae: VideoVAE, batches: Iterable[Tensor]) -> None:
     """Store mean and standard deviation of each latent channel over `batches` in the VAE."""
     device = vae.latent_std.device
     means = [vae.encode(from_pixels(batch).to(device)).mean for batch in batches]

@@ -40,13 +40,13 @@ class VaeTraining:
         seed: of the weights and of the noise on the latents.
     """
 
-    steps: int = 8000
+    steps: int = 20000
     lr: float = 4e-3
     warmup: int = 100
     grad_clip: float = 1.0
     ema: float = 0.998
     bf16: bool = True
     loss: VaeLossConfig = field(default_factory=VaeLossConfig)
-    validate_every: int = 1000
+    validate_every: int = 2000
     checkpoint_every: int = 500
     seed: int = 0
