@@ -20,6 +20,7 @@ from model.sampler import sample as draw
 from model.text import load_text_encoder
 from model.vae import VideoVAE, from_pixels, load_vae, to_pixels, vae_id
 from pipelines.demo.weights import embedded
+from pipelines.encode_plan import fingerprint
 from pipelines.progress import Progress
 from pipelines.sample import SampleCommand
 from pipelines.sample_files import write_mp4, write_strip
@@ -33,11 +34,12 @@ def generate(config: SampleCommand) -> list[Path]:
     dit, about = load_dit(newest(Path(config.checkpoint)), config.weights)
     told = about["latents"]
     vae = _load_vae(config.vae or told.get("vae"), told["vae_id"])
-    encoder = load_text_encoder(_place(config.text_encoder or told["text_encoder"], "coca"))
-    if encoder.width != dit.config.text_width:
+    place = _place(config.text_encoder or told["text_encoder"], "coca")
+    encoder = load_text_encoder(place)
+    if told.get("text_id") not in (None, fingerprint(place)):
         raise BadInput(
-            f"text encoder {encoder.name} gives {encoder.width} features per token, the model was trained with "
-            f"{dit.config.text_width}: give --text_encoder the one that `reelmill encode` used."
+            f"text encoder {place} is not the one that made the text features of the training data: give "
+            "--text_encoder the one that `reelmill encode` used."
         )
     size, frames = latent_size(config, vae, dit.config.patch, about["typical"]["size"])
     fps = config.fps or about["typical"]["fps"] or dit.config.reference_fps

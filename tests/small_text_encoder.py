@@ -23,7 +23,7 @@ def word_tokenizer(folder: Path) -> None:
     ).save_pretrained(folder)
 
 
-def open_clip_text_folder(folder: Path) -> Path:
+def open_clip_text_folder(folder: Path, seed: int = 0) -> Path:
     """Write a random CLIP, whose text tower gives 24 features per token, in open_clip's format."""
     from open_clip import CustomTextCLIP
     from safetensors.torch import save_file
@@ -31,7 +31,7 @@ def open_clip_text_folder(folder: Path) -> Path:
     text = {"context_length": 16, "vocab_size": 11, "width": 24, "heads": 2, "layers": 2}
     text |= {"pool_type": "eos", "eos_id": 2, "pad_id": 0, "hf_tokenizer_name": "ours"}
     vision = {"image_size": 16, "patch_size": 8, "width": 24, "layers": 1, "head_width": 12}
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     model = CustomTextCLIP(embed_dim=24, vision_cfg=vision, text_cfg=dict(text))
     config = {"model_cfg": {"embed_dim": 24, "custom_text": True, "vision_cfg": vision, "text_cfg": text}}
     config["preprocess_cfg"] = {}

@@ -11,6 +11,7 @@ from small_latents import random_clips, write_latents
 from small_text_encoder import open_clip_text_folder
 
 from model.vae import VAEConfig, VideoVAE, save_vae, vae_id
+from pipelines.encode_plan import fingerprint
 from pipelines.sample import gather_prompts
 from pipelines.sample import main as sample_main
 from pipelines.sample_files import write_mp4
@@ -31,7 +32,13 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (key, latent, {kind: torch.randn(4, 24) for kind in texts})
         for key, latent, texts in random_clips(6, ((3, 4, 6), (1, 4, 4), (2, 4, 6)))
     ]
-    about = {"vae": str(root / "vae"), "vae_id": vae_id(vae), "text_encoder": str(coca), "text_width": 24}
+    about = {
+        "text_id": fingerprint(str(coca)),
+        "vae": str(root / "vae"),
+        "vae_id": vae_id(vae),
+        "text_encoder": str(coca),
+        "text_width": 24,
+    }
     write_latents(root / "data", clips, fps=8.0, **about)
     code = train_main(
         [
@@ -143,6 +150,15 @@ def test_what_a_person_can_mend_is_one_line(
     told = capfd.readouterr().err.strip().splitlines()
     assert len(told) == 1
     assert message in told[0]
+
+
+def test_another_text_encoder_is_refused(
+    run: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    other = open_clip_text_folder(tmp_path / "text", seed=1)
+    options = [f"--checkpoint={run}", "--prompt=a", f"--out={tmp_path}", f"--text_encoder={other}"]
+    assert sample_main(options) == 2
+    assert "is not the one that made the text features" in capfd.readouterr().err
 
 
 def test_a_vae_of_other_weights_is_refused(
