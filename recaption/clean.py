@@ -101,7 +101,7 @@ def drop_preamble(text: str) -> str:
 
 
 _REFUSAL = re.compile(
-    r"^(?:(?:i'm|i am) (?:sorry|unable|not able)|sorry,? (?:but )?i\b|i (?:cannot|can't|can not|won't)"
+    r"(?:(?:i'm|i am) (?:sorry|unable|not able)|sorry,? (?:but )?i\b|i (?:cannot|can't|can not|won't)"
     r"|i apologi[sz]e|as an ai\b|unfortunately,? i\b)",
     flags=re.I,
 )

@@ -32,6 +32,7 @@ class CocaTraining:
 
     Attributes:
         size: size of the model.
+        start_from: folder of a CoCa of the same size and vocabulary whose weights are the start; null is none.
         steps: optimiser steps.
         batch: examples per step.
         lr: highest learning rate of AdamW; warm-up, then a cosine to zero.
@@ -51,6 +52,7 @@ class CocaTraining:
     """
 
     size: CocaSize = field(default_factory=CocaSize)
+    start_from: str | None = None
     steps: int = 4000
     batch: int = 48
     lr: float = 1e-3

@@ -122,7 +122,7 @@ def train(
     `run` also gets metrics.jsonl and checkpoint.pt. Raises BadInput if `run` was begun with other settings.
     """
     run.mkdir(parents=True, exist_ok=True)
-    model = coca.build(settings.size, len(tokenizer), seed=settings.seed)
+    model = _start(tokenizer, settings)
     optimizer = _optimizer(model, settings)
     step = _resume(run, model, optimizer, settings)
     stream = examples(step * settings.batch)
@@ -167,6 +167,22 @@ def train(
             _save(run, model, optimizer, settings, step)
     coca.save(run / "model", model, tokenizer, coca.model_config(settings.size, len(tokenizer)))
     return model.eval()
+
+
+def _start(tokenizer: PreTrainedTokenizerBase, settings: CocaTraining) -> CoCa:
+    """A fresh model, or one with the weights of `settings.start_from`. Raises BadInput if these do not fit."""
+    model = coca.build(settings.size, len(tokenizer), seed=settings.seed)
+    if settings.start_from is None:
+        return model
+    given, its_tokenizer = coca.load(settings.start_from)
+    shapes = [{n: t.shape for n, t in m.state_dict().items()} for m in (model, given)]
+    if its_tokenizer.get_vocab() != tokenizer.get_vocab() or shapes[0] != shapes[1]:
+        raise BadInput(
+            f"{settings.start_from} has another vocabulary or size than this training; leave "
+            "--training.start_from out, or give the --training.size that it was made with."
+        )
+    model.load_state_dict(given.state_dict())
+    return model
 
 
 def _optimizer(model: CoCa, settings: CocaTraining) -> torch.optim.AdamW:

@@ -15,6 +15,7 @@ from curate.errors import BadInput
 from recaption import coca
 from recaption.coca_captioner import CocaCaptioner
 from recaption.coca_decode import greedy
+from recaption.coca_settings import CocaTraining
 from recaption.coca_tokenizer import END_ID, build_tokenizer, join_words, words
 from recaption.coca_training import CHECKPOINT, draw_kind, encode, learning_rate, train
 
@@ -213,6 +214,26 @@ def test_a_run_with_other_settings_is_not_continued(tmp_path: Path) -> None:
             evaluate=lambda model: {},
             log=lambda row: None,
         )
+
+
+def test_training_goes_on_from_a_folder(folder: Path, tmp_path: Path) -> None:
+    tokenizer = build_tokenizer(TEXTS, context_length=16)
+    rows: list[dict] = []
+
+    def go(run: str, plan: CocaTraining, texts: list[str] = TEXTS) -> None:
+        words_of = build_tokenizer(texts, context_length=16)
+        train(tmp_path / run, words_of, examples, plan, evaluate=lambda model: {}, log=rows.append)
+
+    go("more", settings(steps=1, start_from=str(folder)))
+    go("fresh", settings(steps=1))
+    assert rows[0]["caption_loss"] < 0.5 < 2 < rows[1]["caption_loss"]
+    for plan, texts in (
+        (settings(start_from=str(folder)), [*TEXTS, "mauve"]),
+        (settings(start_from=str(folder), size=dataclasses.replace(TINY, vision_layers=2)), TEXTS),
+    ):
+        with pytest.raises(BadInput, match="another vocabulary or size"):
+            go("misfit", plan, texts)
+    assert tokenizer.get_vocab() == coca.load(folder)[1].get_vocab()
 
 
 def test_a_folder_without_a_coca_is_refused_in_one_sentence(tmp_path: Path) -> None:
