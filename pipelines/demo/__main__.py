@@ -37,7 +37,7 @@ class DemoConfig:
     footage: str | None = None
     out: str = "demo-run"
     films: int = 60
-    steps: int = 1200
+    steps: int = 2000
     clip: str = "embedded"
     captioner: str = "embedded"
     prompts: tuple[str, ...] = (

@@ -132,6 +132,7 @@ def encode(config: DemoConfig, places: Places) -> None:
 
 
 def train(config: DemoConfig, places: Places) -> None:
+    from model.config import SizeConfig
     from pipelines.train import train as run
     from train.config import OptimConfig, PackingConfig, TrainConfig
 
@@ -141,8 +142,9 @@ def train(config: DemoConfig, places: Places) -> None:
             out=str(places.run),
             steps=config.steps,
             save_every=max(1, config.steps // 4),
-            packing=PackingConfig(budget=2048),
-            optim=OptimConfig(lr=1e-3, warmup=50, schedule="cosine", ema=0.99),
+            model=SizeConfig(preset="tiny", width=128, depth=4, heads=4, ffn=512),
+            packing=PackingConfig(budget=1024),
+            optim=OptimConfig(lr=2e-3, warmup=50, schedule="cosine", ema=0.99),
         )
     )
 
