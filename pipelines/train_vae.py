@@ -10,7 +10,7 @@ makes of them.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 from train.vae_settings import VaeTraining
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 SHAPES = {(64, 64): 0.4, (80, 48): 0.2, (48, 80): 0.2, (64, 48): 0.1, (96, 96): 0.1}
 FPS = (6.0, 8.0, 8.0, 12.0, 24.0)
 CROPS_PER_CLIP = 2
+TYPICAL_BATCHES = 150  # of whole clips, for the statistics of the latents
 UNSEEN = 1 << 40  # clips are numbered; validation takes numbers that no training reaches
 
 
@@ -67,12 +68,18 @@ def train_vae(config: TrainVaeConfig) -> None:
     import torch
     import yaml
 
+    from model.errors import BadInput
     from model.vae import PRESETS, vae_id
     from pipelines.progress import Progress
     from train import vae_loop
     from train.checkpoint import checkpoints
     from train.metrics import Metrics
 
+    smallest = min(min(shape) for shape in SHAPES)
+    if not 8 <= config.crop <= smallest:
+        raise BadInput(
+            f"crop {config.crop} does not fit: give 8 to {smallest} pixels, a multiple of 8 is best."
+        )
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     run = Path(config.out)
@@ -94,8 +101,10 @@ def train_vae(config: TrainVaeConfig) -> None:
                 progress.show(**found)
 
         batch_at = partial(world_batch, config=config)
+        whole = replace(config, whole_share=1.0, image_share=0.0)
+        typical = (world_batch(config.training.steps + i, whole) for i in range(TYPICAL_BATCHES))
         vae = vae_loop.train_vae(
-            run, PRESETS[config.preset], config.training, batch_at, validation, log, config.device
+            run, PRESETS[config.preset], config.training, batch_at, typical, validation, log, config.device
         )
     metrics.close()
     draw_strip(vae, validation, run / "samples" / "strip.png")

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from model.errors import BadInput
-from model.vae import Posterior, VAEConfig, from_pixels, load_vae
-from train.vae_loop import learning_rate, train_vae
+from model.vae import Posterior, VAEConfig, VideoVAE, from_pixels, load_vae
+from train.vae_loop import learning_rate, measure_latents, train_vae
 from train.vae_loss import psnr, ssim, vae_loss
 from train.vae_settings import VaeLossConfig, VaeTraining
 
@@ -30,11 +30,14 @@ def discs(step: int) -> torch.Tensor:
     return torch.from_numpy(clips)
 
 
+TYPICAL = [discs(20_000 + i) for i in range(8)]
+
+
 def test_it_learns_and_its_latents_have_unit_variance(tmp_path) -> None:
     rows: list[dict] = []
     settings = replace(SETTINGS, steps=150, warmup=10, validate_every=50, checkpoint_every=1000, ema=0.9)
     vae = train_vae(
-        tmp_path, CONFIG, settings, discs, [discs(-i % 97 + 10_000) for i in range(4)], rows.append
+        tmp_path, CONFIG, settings, discs, TYPICAL, [discs(10_000 + i) for i in range(4)], rows.append
     )
     assert [row["step"] for row in rows] == list(range(1, 151))
     found = [row["val_psnr"] for row in rows if "val_psnr" in row]
@@ -52,7 +55,7 @@ def test_it_learns_and_its_latents_have_unit_variance(tmp_path) -> None:
 
 
 def test_a_killed_run_ends_with_the_same_weights(tmp_path) -> None:
-    whole = train_vae(tmp_path / "whole", CONFIG, SETTINGS, discs, [], lambda row: None)
+    whole = train_vae(tmp_path / "whole", CONFIG, SETTINGS, discs, TYPICAL, [], lambda row: None)
 
     def power_cut(step: int) -> torch.Tensor:
         if step == 5:
@@ -60,10 +63,12 @@ def test_a_killed_run_ends_with_the_same_weights(tmp_path) -> None:
         return discs(step)
 
     with pytest.raises(KeyboardInterrupt):
-        train_vae(tmp_path / "cut", CONFIG, SETTINGS, power_cut, [], lambda row: None)
+        train_vae(tmp_path / "cut", CONFIG, SETTINGS, power_cut, TYPICAL, [], lambda row: None)
     (tmp_path / "cut/checkpoints/.step-00000005.tmp").mkdir()  # was being written when the power went
     steps: list[int] = []
-    resumed = train_vae(tmp_path / "cut", CONFIG, SETTINGS, discs, [], lambda row: steps.append(row["step"]))
+    resumed = train_vae(
+        tmp_path / "cut", CONFIG, SETTINGS, discs, TYPICAL, [], lambda row: steps.append(row["step"])
+    )
     assert steps == [5, 6]
     for name, tensor in whole.state_dict().items():
         assert torch.equal(tensor, resumed.state_dict()[name]), name
@@ -71,22 +76,31 @@ def test_a_killed_run_ends_with_the_same_weights(tmp_path) -> None:
     assert kept == ["step-00000004", "step-00000006"]
 
     with pytest.raises(BadInput, match="begun with other values of lr"):
-        train_vae(tmp_path / "cut", CONFIG, replace(SETTINGS, lr=1.0), discs, [], lambda row: None)
+        train_vae(tmp_path / "cut", CONFIG, replace(SETTINGS, lr=1.0), discs, TYPICAL, [], lambda row: None)
 
 
 def test_divergence_names_the_step_and_keeps_the_last_checkpoint(tmp_path, monkeypatch) -> None:
     settings = replace(SETTINGS, loss=VaeLossConfig(square=math.nan))
     with pytest.raises(BadInput, match=r"diverged at step 0: loss nan.*there is no checkpoint yet"):
-        train_vae(tmp_path / "nan", CONFIG, settings, discs, [], lambda row: None)
+        train_vae(tmp_path / "nan", CONFIG, settings, discs, TYPICAL, [], lambda row: None)
 
-    def poisoned(step: int) -> torch.Tensor:
-        # Frames are bytes, so that only the weights can blow up: a learning rate of 1e12 sees to it.
-        return discs(step)
-
+    # Frames are bytes, so that only the weights can blow up: a learning rate of 1e12 sees to it.
     settings = replace(SETTINGS, steps=1000, lr=1e12, warmup=3, checkpoint_every=1)
     with pytest.raises(BadInput, match=r"diverged at step \d+: .*last good checkpoint is .*step-0000000\d"):
-        train_vae(tmp_path / "lr", CONFIG, settings, poisoned, [], lambda row: None)
+        train_vae(tmp_path / "lr", CONFIG, settings, discs, TYPICAL, [], lambda row: None)
     assert not (tmp_path / "lr/vae").exists()
+
+
+@torch.no_grad()
+def test_statistics_make_each_channel_of_unit_variance() -> None:
+    torch.manual_seed(0)
+    vae = VideoVAE(CONFIG)
+    vae.encoder.linear.weight.mul_(7.0)
+    vae.encoder.linear.bias.add_(torch.arange(16.0))  # type: ignore[union-attr]
+    measure_latents(vae, TYPICAL)
+    z = torch.cat([vae.encode_latents(from_pixels(clip)) for clip in TYPICAL])
+    torch.testing.assert_close(z.std(dim=(0, 2, 3, 4)), torch.ones(16), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(z.mean(dim=(0, 2, 3, 4)), torch.zeros(16), rtol=1e-3, atol=1e-3)
 
 
 def test_learning_rate_warms_up_and_ends_at_zero() -> None:

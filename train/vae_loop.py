@@ -1,6 +1,6 @@
 """The training loop of the video VAE: batch, forward, loss, backward, clip, step, log, validate, save.
 
-    vae = train_vae(Path("runs/vae"), PRESETS["tiny"], VaeTraining(steps=500), batch_at, validation, log=print)
+    vae = train_vae(Path("runs/vae"), PRESETS["tiny"], VaeTraining(steps=500), batch_at, typical, validation, print)
 
 Run it as `reelmill train-vae`. `batch_at(step)` makes the batch of a step and must give the same one every
 time: a run that was killed goes on from its last checkpoint with the numbers it would have had.
@@ -39,13 +39,15 @@ def train_vae(
     config: VAEConfig,
     settings: VaeTraining,
     batch_at: Batches,
+    typical: Iterable[Tensor],
     validation: list[Tensor],
     log: Callable[[dict[str, Any]], None],
     device: str = "cpu",
 ) -> VideoVAE:
     """Train a VAE, or go on with the one in `run`, and leave it in run/vae; returns the averaged model as saved.
 
-    `validation` holds unseen clips, (B, T, H, W, 3) uint8. Raises BadInput when the loss is not finite, naming
+    The statistics of the latents are taken from `typical` clips, shaped as they will be encoded; `validation`
+    holds unseen ones, (B, T, H, W, 3) uint8. Raises BadInput when the loss is not finite, naming
     the step, and when `run` was begun with other settings.
     """
     torch.manual_seed(settings.seed)
@@ -92,7 +94,7 @@ def train_vae(
             _save(run, step, told, vae, average, optimizer)
         log(row)
 
-    measure_latents(average, (batch_at(settings.steps + i) for i in range(64)))
+    measure_latents(average, typical)
     save_vae(average, run / "vae", torch.float16)
     return load_vae(run / "vae").to(device)
 

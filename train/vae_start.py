@@ -3,8 +3,8 @@
     start_from_principal_components(vae, clips)
 
 Of all linear codes with as many latents, that of the principal components loses least (Eckart-Young). Starting
-there the network has only to learn what a linear code cannot do: on one core, 200 steps then give what
-several thousand steps from random weights do.
+there the network has only to learn what a linear code cannot do. On moving shapes over landscapes the components
+alone give 24 dB, where 480 steps of four clips from random weights give 20.
 """
 
 from __future__ import annotations
