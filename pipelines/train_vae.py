@@ -69,7 +69,8 @@ def train_vae(config: TrainVaeConfig) -> None:
     import yaml
 
     from model.errors import BadInput
-    from model.vae import PRESETS, vae_id
+    from model.vae import vae_id
+    from model.vae_config import PRESETS
     from pipelines.progress import Progress
     from train import vae_loop
     from train.checkpoint import checkpoints

@@ -23,7 +23,8 @@ from curate.stage import Resources, Stage, run_in_process
 from curate.tables import SHARDS
 from model.errors import BadInput as ModelBadInput
 from model.text import load_text_encoder
-from model.vae import VAEConfig, VideoVAE, from_pixels, load_vae, save_vae, vae_id
+from model.vae import VideoVAE, from_pixels, load_vae, save_vae, vae_id
+from model.vae_config import VAEConfig
 from pipelines.encode import EncodeConfig, about_latents, encode
 from pipelines.encode_frames import FrameConfig, Shape, fit, read_clip, timing
 from pipelines.encode_plan import LatentStore, plan

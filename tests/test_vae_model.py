@@ -7,8 +7,6 @@ import torch
 
 from model.errors import BadInput
 from model.vae import (
-    PRESETS,
-    VAEConfig,
     VideoVAE,
     from_pixels,
     load_vae,
@@ -16,6 +14,7 @@ from model.vae import (
     to_pixels,
     vae_id,
 )
+from model.vae_config import PRESETS, VAEConfig
 
 SMALL = VAEConfig(name="small", patch=2, widths=(8, 8, 8), encoder_depth=1, decoder_depth=1)
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from model.errors import BadInput
-from model.vae import Posterior, VAEConfig, VideoVAE, from_pixels, load_vae
+from model.vae import Posterior, VideoVAE, from_pixels, load_vae
+from model.vae_config import VAEConfig
 from train.vae_loop import learning_rate, measure_latents, train_vae
 from train.vae_loss import psnr, ssim, vae_loss
 from train.vae_settings import VaeLossConfig, VaeTraining

@@ -23,7 +23,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from model.errors import BadInput
-from model.vae import VAEConfig, VideoVAE, from_pixels, load_vae, save_vae
+from model.vae import VideoVAE, from_pixels, load_vae, save_vae
+from model.vae_config import VAEConfig
 from train.checkpoint import checkpoints
 from train.muon import Muon
 from train.vae_loss import psnr, ssim, vae_loss
