@@ -99,7 +99,7 @@ def test_a_still_is_the_picture_that_open_clip_makes(folder: Path) -> None:
 def test_forward_of_short_texts_equals_open_clip_at_full_length(folder: Path) -> None:
     model, tokenizer = coca.load(folder)
     images = torch.randn(2, 3, 64, 64)
-    ids = encode(tokenizer, TEXTS[:2], None, 16)
+    ids = encode(tokenizer, [dense("red"), short("blue")], None, 16)  # of different lengths
     full = torch.nn.functional.pad(ids, (0, 16 - ids.shape[1]))
     with torch.no_grad():
         ours, theirs = coca.forward(model, images, ids), model(images, full)
