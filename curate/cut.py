@@ -112,7 +112,12 @@ def _encode(frames: Iterator[Frame], span: Span, target: str, config: CutConfig)
                 stream = out.add_stream("libx264", rate=30)
                 stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
                 stream.time_base = stream.codec_context.time_base = _TIME_BASE
-                stream.codec_context.options = {"crf": str(config.crf), "preset": config.preset}
+                stream.codec_context.options = {
+                    "crf": str(config.crf),
+                    "preset": config.preset,
+                    # Or the bytes would depend on the processor, and now and then on the run.
+                    "x264-params": "cpu-independent=1",
+                }
                 stream.codec_context.gop_size = config.gop
                 stream.codec_context.thread_count = 1
             graph.push(frame.raw)

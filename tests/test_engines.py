@@ -67,7 +67,7 @@ def test_submitted_job(films: Path, tmp_path: Path) -> None:
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
     }
 
-    def call(*words: str, timeout: int = 180) -> str:
+    def call(*words: str, timeout: int = 400) -> str:
         done = subprocess.run(
             [str(word) for word in words],
             env=environment,
@@ -96,7 +96,7 @@ def test_submitted_job(films: Path, tmp_path: Path) -> None:
         )  # fmt: skip
     finally:
         cluster.terminate()
-        cluster.wait(30)
+        cluster.wait(120)
         shutil.rmtree(short, ignore_errors=True)
     assert "8 in = 6 ok + 0 partial + 1 exact copies + 1 failed" in printed
     assert "succeeded" in printed.lower()
