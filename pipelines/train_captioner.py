@@ -1,6 +1,6 @@
 """Train the CoCa captioner on the procedural world: a few MB that describe its clips, in about half an hour.
 
-    OMP_NUM_THREADS=1 reelmill train-captioner --out runs/coca              # what made the embedded one
+    OMP_NUM_THREADS=1 reelmill train-captioner --out runs/coca     # the first of the two runs behind the embedded one
     reelmill train-captioner --out /tmp/coca --training.steps=20 --validation_clips=8     # a quick look
 
 RUN/model is then a folder for `--captioner.coca.model`, `--clip.model` and open_clip's `local-dir:`. Killed at
