@@ -17,7 +17,7 @@ from av.error import FFmpegError
 
 from curate.frames import Frame, Video, even_times, rotation_deg
 from curate.measures import phash, shot_scores
-from curate.shots import CutDetector, ShotConfig
+from curate.shots import Shot, ShotConfig, ShotFinder
 
 ANALYSIS_LINES = 144
 KEYFRAME_LINES = 224
@@ -89,7 +89,7 @@ def analyse(path: str, source_id: str, config: AnalysisConfig) -> Analysis:
             if frame is None:
                 break
             clock.push(frame)
-            shots.push(frame, clock.end_s)
+            shots.push(frame)
     shots.finish(clock.end_s)
     facts = {
         "width": shots.size[0] or None,
@@ -142,32 +142,24 @@ class _Shots:
         self.turn = 0
         self._source_id = source_id
         self._config = config
-        self._detector = CutDetector(config.shots)
-        self._open: list[_Sample] = []  # frames of the shot that is open now
-        self._first = 0  # index of its first frame
-        self._transition_in = "edge"
+        self._finder = ShotFinder(config.shots)
+        self._open: list[_Sample] = []  # frames that belong to no finished shot
+        self._first = 0  # index of the first of them
         self._next_gray = self._next_picture = 0.0
 
-    def push(self, frame: Frame, end_s: float) -> None:
+    def push(self, frame: Frame) -> None:
         if not self.size[0]:
             self.turn = rotation_deg(frame.raw)
             self.size = frame.displayed_size
         small = frame.picture(height=ANALYSIS_LINES, width=self._width(ANALYSIS_LINES), rgb=False)
         self._open.append(self._sample(frame, small))
-        for cut in self._detector.push(small):
-            if cut > self._first:
-                self._end_shot(cut - self._first, "cut")
-        longest_s = self._config.shots.max_s
-        if end_s - self._open[0].time_s > 2 * longest_s:
-            self._divide(self._open[0].time_s + longest_s)
+        tiny = cv2.resize(small, (48, 27), interpolation=cv2.INTER_AREA)
+        for shot in self._finder.push(np.ascontiguousarray(tiny[:, :, ::-1]), frame.time_s):
+            self._measure(shot, None)
 
     def finish(self, end_s: float) -> None:
-        if not self._open:
-            return
-        start_s = self._open[0].time_s
-        if end_s - start_s > self._config.shots.max_s:
-            self._divide((start_s + end_s) / 2)
-        self._measure(self._open, end_s, "edge")
+        for shot in self._finder.finish(end_s):
+            self._measure(shot, end_s)
 
     def _sample(self, frame: Frame, small: np.ndarray) -> _Sample:
         sample = _Sample(frame.time_s)
@@ -185,20 +177,14 @@ class _Shots:
     def _width(self, lines: int) -> int:
         return max(16, round(self.size[0] * lines / self.size[1] / 2) * 2)
 
-    def _divide(self, at_s: float) -> None:
-        keep = next((i for i, s in enumerate(self._open) if i and s.time_s >= at_s - 1e-6), None)
-        if keep is not None:
-            self._end_shot(keep, "division")
-
-    def _end_shot(self, keep: int, transition: str) -> None:
-        """The first `keep` open frames are a shot; the rest opens the next one."""
-        done, self._open = self._open[:keep], self._open[keep:]
-        self._measure(done, self._open[0].time_s, transition)
-        self._first += keep
-        self._transition_in = transition
-
-    def _measure(self, samples: list[_Sample], end_s: float, transition_out: str) -> None:
+    def _measure(self, shot: Shot, source_end_s: float | None) -> None:
+        """Measure a finished shot and forget its frames; frames before it (a transition) belong to none."""
+        samples = self._open[shot.first - self._first : shot.last + 1 - self._first]
+        self._open = self._open[shot.last + 1 - self._first :]
+        self._first = shot.last + 1
         start_s = samples[0].time_s
+        end_s = self._open[0].time_s if self._open else source_end_s
+        assert end_s is not None
         grays = [sample.gray for sample in samples if sample.gray is not None]
         scores, errors = shot_scores(grays, [s.time_s for s in samples if s.gray is not None])
         hashes = _hashes(grays, scores["crop"]) if grays else None
@@ -215,8 +201,8 @@ class _Shots:
                 "fps": len(samples) / (end_s - start_s),
                 "width": self.size[0],
                 "height": self.size[1],
-                "transition_in": self._transition_in,
-                "transition_out": transition_out,
+                "transition_in": shot.transition_in,
+                "transition_out": shot.transition_out,
                 "phash": hashes,
                 "score_errors": errors,
                 **scores,

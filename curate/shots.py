@@ -1,11 +1,16 @@
 """Where one shot ends and the next begins, found while the frames stream by.
 
-The detector is PySceneDetect's AdaptiveDetector, fed with our small frames: no second decode, and the
-answer is the index of a frame whose PTS we know.
+    finder = ShotFinder(ShotConfig())
+    for picture, time_s in ...:
+        shots = finder.push(picture, time_s)      # shots that are certain by now, some frames late
+    shots = finder.finish(end_s)                  # the rest
+
+The finder speaks in indices of the frames pushed; their PTS are the caller's.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,13 +31,31 @@ class ShotConfig:
     max_s: float = 20.0
 
 
-class CutDetector:
-    """Feed frames in order; `push` returns indices of frames that open a new shot, a few frames late."""
+@dataclass(frozen=True)
+class Shot:
+    """A span of frames that belong together.
+
+    Attributes:
+        first: index of the first frame.
+        last: index of the last frame; what lies between two shots is a gradual transition.
+        transition_in: cut, dissolve, fade, edge (of the source) or division.
+        transition_out: the same, at its end.
+    """
+
+    first: int
+    last: int
+    transition_in: str
+    transition_out: str
+
+
+class ShotFinder:
+    """Feed every frame in order; get shots in order, each at most about 2 * max_s long."""
 
     def __init__(self, config: ShotConfig) -> None:
         from scenedetect import FrameTimecode
         from scenedetect.detectors import AdaptiveDetector
 
+        self._config = config
         # A nominal rate: the detector works on frame numbers, times come from PTS.
         self._zero = FrameTimecode(0, fps=25.0)
         self._detector = AdaptiveDetector(
@@ -40,10 +63,37 @@ class CutDetector:
             min_content_val=config.min_content_val,
             min_scene_len=1,
         )
-        self._index = 0
+        self._times: deque[float] = deque()  # of the frames from self.pending_from on
+        self.pending_from = 0  # no later shot begins before this frame
+        self._transition_in = "edge"
+        self._count = 0
 
-    def push(self, picture_bgr: np.ndarray) -> list[int]:
-        """`picture_bgr`: (H, W, 3) uint8."""
-        cuts = self._detector.process_frame(self._zero + self._index, picture_bgr)
-        self._index += 1
-        return [cut.frame_num for cut in cuts]
+    def push(self, picture: np.ndarray, time_s: float) -> list[Shot]:
+        """`picture`: (27, 48, 3) uint8 RGB, as displayed; `time_s`: its PTS in seconds."""
+        cuts = self._detector.process_frame(self._zero + self._count, picture[:, :, ::-1].copy())
+        self._times.append(time_s)
+        self._count += 1
+        shots = [self._end(cut.frame_num, "cut") for cut in cuts if cut.frame_num > self.pending_from]
+        while time_s - self._times[0] > 2 * self._config.max_s:
+            shots.append(self._divide(self._times[0] + self._config.max_s))
+        return shots
+
+    def finish(self, end_s: float) -> list[Shot]:
+        """The last shots; `end_s` is where the last frame ends."""
+        if not self._times:
+            return []
+        shots = []
+        if end_s - self._times[0] > self._config.max_s:
+            shots.append(self._divide((self._times[0] + end_s) / 2))
+        return [*shots, self._end(self._count, "edge")]
+
+    def _divide(self, at_s: float) -> Shot:
+        keep = next((i for i, t in enumerate(self._times) if i and t >= at_s - 1e-6), len(self._times) - 1)
+        return self._end(self.pending_from + keep, "division")
+
+    def _end(self, next_first: int, transition: str) -> Shot:
+        shot = Shot(self.pending_from, next_first - 1, self._transition_in, transition)
+        for _ in range(next_first - self.pending_from):
+            self._times.popleft()
+        self.pending_from, self._transition_in = next_first, transition
+        return shot
