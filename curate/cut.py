@@ -1,42 +1,75 @@
-"""Cut clips out of a source: one pass over it, each clip encoded as H.264 in its own mp4.
+"""Cut clips out of a source: one pass over it at most, each clip in its own mp4.
+
+    facts = cut_clips("film.mp4", [Span("c1" * 12, 0.0, 2.5, 60, 0, 0, 640, 360)], "out", CutConfig(crf=20))
 
 Runs in a process that can be killed (curate.isolate). A clip holds exactly the frames whose PTS lie in
 [start_s, end_s): no frame of a neighbour, none lost. Borders are cropped away, rotation and sample aspect
-applied, timestamps kept as they are.
+applied, timestamps kept as they are. Clips are encoded side by side, each by one thread, so that the bytes
+depend on the source, the span and the recipe alone: not on `threads`, nor on the machine.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
-from fractions import Fraction
+from dataclasses import asdict, dataclass
+from typing import Literal
 
-import av
 from av.error import FFmpegError
 
-from curate.frames import Frame, Video, rotation_deg
+from curate.cut_audio import AudioTrack
+from curate.cut_copy import copy_clips
+from curate.cut_encode import ahead, encode, pictures
+from curate.cut_frames import Cursor, keyframe_times, passages
+from curate.frames import Video
 
-# Seeking costs the frames from the last keyframe on; below this gap it is cheaper to decode through.
-_SEEK_GAP_S = 10.0
-_TIME_BASE = Fraction(1, 90_000)
+Preset = Literal[
+    "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow"
+]
 
 
 @dataclass(frozen=True)
 class CutConfig:
-    """How kept clips are encoded.
+    """How kept clips are cut.
 
     Attributes:
         crf: quality of x264, 0 (lossless) to 51; 18 is visually lossless.
         preset: speed of x264, ultrafast to veryslow.
         gop: most frames between keyframes; small values make random access fast.
         max_height: taller pictures are scaled down to this many lines; null keeps the size.
+        mode: encode makes every clip H.264; copy takes over the packets of the source where a clip begins on
+            a keyframe and the picture needs no change, and encodes the rest.
+        audio: drop, or keep: cut to the sample and encoded as AAC. Audio that cannot be read costs no clip.
+        audio_kbps: kilobits per second and channel of AAC.
+        threads: clips of a source that are encoded at once; the bytes do not depend on it.
+        deadline_factor: seconds that cutting may take per second of the source.
+        deadline_base_s: seconds that cutting any source may take besides.
     """
 
     crf: int = 20
-    preset: str = "veryfast"
+    preset: Preset = "veryfast"
     gop: int = 24
     max_height: int | None = None
+    mode: Literal["encode", "copy"] = "encode"
+    audio: Literal["drop", "keep"] = "drop"
+    audio_kbps: int = 64
+    threads: int = 2
+    deadline_factor: float = 10.0
+    deadline_base_s: float = 60.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.crf <= 51:
+            raise ValueError(f"crf is {self.crf}, must be between 0 (lossless) and 51")
+        for name in ("gop", "threads", "audio_kbps"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, must be at least 1")
+
+    def recipe(self) -> dict:
+        """The settings that decide a clip's bytes."""
+        how = ("threads", "deadline_factor", "deadline_base_s")
+        return {name: value for name, value in asdict(self).items() if name not in how}
 
 
 @dataclass(frozen=True)
@@ -54,130 +87,141 @@ class Span:
 
 
 def cut_clips(path: str, spans: list[Span], folder: str, config: CutConfig) -> list[dict]:
-    """Write `folder`/CLIP_ID.mp4 for each span of the local file `path`.
+    """Write `folder`/CLIP_ID.mp4 for each span of the local file `path`, and its facts beside it as .json.
 
-    Returns per span: clip_id, width, height, fps, n_frames, duration_s, mp4_size, and error (None if it went
-    well; the others are then set). Raises BadInput when the file cannot be opened at all.
+    Returns per span, by start_s: clip_id, width, height, fps, n_frames, duration_s, mp4_size, copied,
+    has_audio, audio_error (why there is no audio, or only a part), n_decoded (frames of the source decoded for
+    it), encoded_s (seconds that went through an encoder), and error (None if it went well; the others are then
+    set). Raises BadInput when the file cannot be opened at all.
     """
-    results = []
+    ordered = sorted(spans, key=lambda span: span.start_s)
     with Video(path) as video:
-        frames = _Cursor(video)
-        for span in sorted(spans, key=lambda s: s.start_s):
-            target = os.path.join(folder, f"{span.clip_id}.mp4")
-            facts = {"clip_id": span.clip_id, "error": None}
+        cursor = Cursor(video, [])  # one thread decodes one picture at a time: the cheapest way per picture
+        base = video.stream.time_base
+        origin_s = float((cursor.first_pts or 0) * base) if base else 0.0
+        source = _Source(path, folder, config, cursor.first_pts, origin_s)
+        left = ordered
+        if config.mode == "copy":
+            with _Audio(source) as audio:
+                copied = copy_clips(video, cursor, path, ordered, folder, audio.cut, config.max_height)
+            for facts in copied:
+                source.done(facts)
+            left = [span for span in ordered if span.clip_id not in source.facts]
+        if left:
+            cursor.keyframes_s = source.keyframes_s = keyframe_times(path, video)
+            parts = passages(left, source.keyframes_s)
+            # Longest first, so that the threads finish together.
+            parts.sort(key=lambda part: part[0].start_s - part[-1].end_s)
+            source.run(parts, cursor)
+    return [source.facts[span.clip_id] for span in ordered]
+
+
+class _Source:
+    """What the threads that cut one source share."""
+
+    def __init__(
+        self, path: str, folder: str, config: CutConfig, first_pts: int | None, origin_s: float
+    ) -> None:
+        self.path = path
+        self.folder = folder
+        self.config = config
+        self.origin_s = origin_s  # of the first picture shown, on the container's clock
+        self.keyframes_s: list[float] = []
+        self.facts: dict[str, dict] = {}
+        self._first_pts = first_pts
+        self._lock = threading.Lock()
+
+    def done(self, facts: dict) -> None:
+        """Keep the facts of a clip, on disk too: they survive the death of this process."""
+        name = os.path.join(self.folder, f"{facts['clip_id']}.json")
+        with open(f"{name}.part", "w") as file:
+            json.dump(facts, file)
+        os.replace(f"{name}.part", name)
+        with self._lock:
+            self.facts[facts["clip_id"]] = facts
+
+    def run(self, parts: list[list[Span]], cursor: Cursor) -> None:
+        """Cut all parts: the calling thread with `cursor`, others with a decoder of their own."""
+        todo = iter(parts)
+        raised: list[BaseException] = []
+
+        def work(cursor: Cursor | None = None) -> None:
             try:
-                facts |= _encode(frames.between(span.start_s, span.end_s), span, target, config)
-            except (FFmpegError, ValueError) as error:
-                facts["error"] = f"{type(error).__name__}: {error}"
-            results.append(facts)
-    return results
+                if cursor is not None:
+                    self._work(self._each(todo), cursor, alone=len(parts) < 2)
+                    return
+                with Video(self.path) as video:
+                    video.first_pts = self._first_pts
+                    self._work(self._each(todo), Cursor(video, self.keyframes_s), alone=False)
+            except BaseException as error:
+                raised.append(error)
 
+        others = [
+            threading.Thread(target=work, daemon=True)
+            for _ in range(min(self.config.threads, len(parts)) - 1)
+        ]
+        for other in others:
+            other.start()
+        work(cursor)
+        for other in others:
+            other.join()
+        if raised:
+            raise raised[0]
 
-class _Cursor:
-    """Frames of a video by ascending spans, each decoded once."""
+    def _each(self, todo: Iterator[list[Span]]) -> Iterator[list[Span]]:
+        while True:
+            with self._lock:
+                part = next(todo, None)
+            if part is None:
+                return
+            yield part
 
-    def __init__(self, video: Video) -> None:
-        self._video = video
-        self._frames: Iterator[Frame] | None = None
-        self._next: Frame | None = None
+    def _work(self, parts: Iterator[list[Span]], cursor: Cursor, *, alone: bool) -> None:
+        with _Audio(self) as audio:
+            for part in parts:
+                if not alone:
+                    cursor.seek(part[0].start_s)
+                for span in part:
+                    self.done(self._cut(span, cursor, audio, alone=alone))
 
-    def between(self, start_s: float, end_s: float) -> Iterator[Frame]:
-        """Frames with start_s <= PTS < end_s. Half a millisecond of tolerance absorbs rounding."""
-        if self._frames is None or self._next is None or start_s - self._next.time_s > _SEEK_GAP_S:
-            self._frames = self._video.frames_from(start_s)
-            self._advance()
-        while self._next is not None and self._next.time_s < end_s - 0.0005:
-            frame = self._next
-            if frame.time_s >= start_s - 0.0005:
-                yield frame
-            self._advance()
-
-    def _advance(self) -> None:
-        assert self._frames is not None
+    def _cut(self, span: Span, cursor: Cursor, audio: _Audio, *, alone: bool) -> dict:
+        target = os.path.join(self.folder, f"{span.clip_id}.mp4")
+        facts: dict = {"clip_id": span.clip_id, "error": None, "copied": False, "encoded_s": 0.0}
+        decoded = cursor.n_decoded
         try:
-            self._next = next(self._frames, None)
-        except FFmpegError:
-            self._next = None  # a clip that ends here is whole; any other is found short by its frame count
+            m4a, audio_error = audio.cut(span)
+            frames = cursor.between(span.start_s, span.end_s)
+            shown = pictures(frames, span, self.config.max_height)
+            if alone and self.config.threads > 1:
+                shown = ahead(shown)  # no other clip keeps the second core busy
+            facts |= encode(shown, span, target, self.config, m4a)
+            facts |= {"has_audio": m4a is not None, "audio_error": audio_error}
+        except (FFmpegError, ValueError) as error:
+            facts["error"] = f"{type(error).__name__}: {error}"
+            facts["encoded_s"] = span.end_s - span.start_s
+            if os.path.exists(target):
+                os.remove(target)
+        return facts | {"n_decoded": cursor.n_decoded - decoded}
 
 
-def _encode(frames: Iterator[Frame], span: Span, target: str, config: CutConfig) -> dict:
-    count = 0
-    with av.open(target, "w", format="mp4", options={"movflags": "+faststart"}) as out:
-        stream = None
-        for frame in frames:
-            if stream is None:
-                width, height = _size(span, config)
-                graph = _upright(frame, span, width, height)
-                # The rate is a hint to x264; the timing comes from the PTS.
-                stream = out.add_stream("libx264", rate=30)
-                stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-                stream.time_base = stream.codec_context.time_base = _TIME_BASE
-                stream.codec_context.options = {
-                    "crf": str(config.crf),
-                    "preset": config.preset,
-                    # Or the bytes would depend on the processor, and now and then on the run.
-                    "x264-params": "cpu-independent=1",
-                }
-                stream.codec_context.gop_size = config.gop
-                stream.codec_context.thread_count = 1
-            graph.push(frame.raw)
-            picture = graph.pull()
-            assert isinstance(picture, av.VideoFrame)
-            picture.pts = round((frame.time_s - span.start_s) / _TIME_BASE)
-            picture.time_base = _TIME_BASE
-            picture.pict_type = av.video.frame.PictureType.NONE
-            out.mux(stream.encode(picture))
-            count += 1
-        if stream is None:
-            raise ValueError(f"no frame between {span.start_s:.3f} and {span.end_s:.3f} s could be decoded")
-        out.mux(stream.encode(None))
-    if count != span.n_frames:
-        raise ValueError(
-            f"{count} frames were cut, but {span.n_frames} were found when the clip was measured"
-        )
-    duration_s = span.end_s - span.start_s
-    return {
-        "width": width,
-        "height": height,
-        "fps": count / duration_s,
-        "n_frames": count,
-        "duration_s": duration_s,
-        "mp4_size": os.path.getsize(target),
-    }
+class _Audio:
+    """The audio of a source for one thread, opened when it is first wanted."""
 
+    def __init__(self, source: _Source) -> None:
+        self._source = source
+        self._track: AudioTrack | None = None
 
-def _size(span: Span, config: CutConfig) -> tuple[int, int]:
-    """Even width and height of the encoded picture."""
-    scale = min(1.0, config.max_height / span.h) if config.max_height else 1.0
-    return max(2, round(span.w * scale / 2) * 2), max(2, round(span.h * scale / 2) * 2)
+    def cut(self, span: Span) -> tuple[bytes | None, str | None]:
+        """AAC in an mp4 of its own, or None; and what is missing of it, if anything is."""
+        if self._source.config.audio == "drop":
+            return None, None
+        if self._track is None:
+            self._track = AudioTrack(self._source.path, self._source.origin_s, self._source.config.audio_kbps)
+        return self._track.cut(span.start_s, span.end_s)
 
+    def __enter__(self) -> _Audio:
+        return self
 
-_TURN: dict[int, list[tuple[str, str | None]]] = {
-    0: [],
-    90: [("transpose", "clock")],
-    180: [("hflip", None), ("vflip", None)],
-    270: [("transpose", "cclock")],
-}
-
-
-def _upright(frame: Frame, span: Span, width: int, height: int) -> av.filter.Graph:
-    """Filters from the coded picture to the cropped, upright one of width x height."""
-    raw = frame.raw
-    turn = rotation_deg(raw)
-    shown_w, shown_h = frame.displayed_size
-    graph = av.filter.Graph()
-    chain = [
-        graph.add_buffer(width=raw.width, height=raw.height, format=raw.format, time_base=_TIME_BASE),
-        *(graph.add(name, args) for name, args in _TURN[turn]),
-    ]
-    if (shown_w, shown_h) != ((raw.height, raw.width) if turn in (90, 270) else (raw.width, raw.height)):
-        chain.append(graph.add("scale", f"{shown_w}:{shown_h}"))
-    if (span.w, span.h) != (shown_w, shown_h):
-        chain.append(graph.add("crop", f"{span.w}:{span.h}:{span.x}:{span.y}"))
-    chain += [
-        graph.add("scale", f"{width}:{height}:out_range=tv:flags=bicubic+accurate_rnd+bitexact"),
-        graph.add("format", "yuv420p"),
-        graph.add("buffersink"),
-    ]
-    graph.link_nodes(*chain).configure()
-    return graph
+    def __exit__(self, *_: object) -> None:
+        if self._track is not None:
+            self._track.close()
