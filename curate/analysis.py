@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
-from av.error import FFmpegError
 
 from curate.frames import Frame, Video, even_times, rotation_deg
 from curate.measures import phash, shot_scores
@@ -74,22 +73,14 @@ def clip_id(source_id: str, start_s: float, end_s: float) -> str:
 
 
 def analyse(path: str, source_id: str, config: AnalysisConfig) -> Analysis:
-    """Decode a local file once. Raises BadInput if it cannot be opened; a later break is kept as `error`."""
-    error = None
+    """Decode a local file once. Raises BadInput if it cannot be opened; damage within is kept as `error`."""
     with Video(path, threads=config.threads) as video:
         shots = _Shots(source_id, config)
         clock = _Clock()
-        frames = video.frames()
-        while True:
-            try:
-                frame = next(frames, None)
-            except FFmpegError as broken:
-                error = f"decoding broke off at {clock.end_s:.3f} s (frame {clock.n_frames}): {broken}"
-                break
-            if frame is None:
-                break
+        for frame in video.frames():
             clock.push(frame)
             shots.push(frame)
+        error = video.damage
     shots.finish(clock.end_s)
     facts = {
         "width": shots.size[0] or None,

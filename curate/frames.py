@@ -12,12 +12,13 @@ edit lists are what the container says they are.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import av
 import numpy as np
-from av.error import FFmpegError
+from av.error import ArgumentError, FFmpegError
 from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation
 
@@ -76,24 +77,49 @@ def displayed_size(width: int, height: int, sample_aspect: float, turn: int) -> 
 
 
 class Video:
-    """An open video file. Raises BadInput when it cannot be opened or has no picture."""
+    """An open video file. Raises BadInput when it cannot be opened or has no picture.
+
+    A damaged packet costs the pictures up to the next keyframe, which would be smeared, and not the file:
+    reading goes on there. What was met lies in these attributes afterwards, and `damage` tells it in words.
+
+    Attributes:
+        errors: the first 20 decoding errors in full, each with its place.
+        error_count: decoding errors in all.
+        lost_pictures: pictures left out because they depend on damaged data.
+        untimely: pictures left out because their timestamp repeats or goes backward.
+    """
 
     def __init__(self, path: str, *, threads: int = 1) -> None:
+        self._path = os.path.abspath(path)  # a bare name could read as a protocol, such as concat:a|b
+        self._threads = threads
+        self.errors: list[str] = []
+        self.error_count = self.lost_pictures = self.untimely = self._shown = 0
+        self.first_pts: int | None = None
+        self._counted = False  # the stream has no timestamps: pictures are timed by their number
+        self._open()
+
+    def _open(self) -> None:
         try:
-            self.container = av.open(path, metadata_errors="replace")
+            self.container = av.open(self._path, options=_CONTAINER_OPTIONS, metadata_errors="replace")
         except (FFmpegError, OSError, ValueError) as error:
-            raise BadInput(f"not a readable video: {error}") from error
+            raise BadInput(
+                f"not a readable video: {error}" + (_NOT_LISTED if isinstance(error, ArgumentError) else "")
+            ) from error
         streams = [s for s in self.container.streams.video if not (s.disposition & _ATTACHED)]
-        if not streams:
+        if not streams or not streams[0].codec_context:
             kinds = ", ".join(sorted({s.type for s in self.container.streams})) or "no"
             self.container.close()
-            raise BadInput(f"no video stream (the file holds {kinds} streams only)")
+            raise BadInput(
+                f"video in a codec that FFmpeg cannot decode ({streams[0].name or 'unknown'})"
+                if streams
+                else f"no video stream (the file holds {kinds} streams only)"
+            )
         self.stream = streams[0]
         self.stream.thread_type = "AUTO"
-        self.stream.codec_context.thread_count = threads
+        self.stream.codec_context.thread_count = self._threads
+        self.stream.codec_context.options = _DECODER_OPTIONS
         ratio = self.stream.sample_aspect_ratio
         self.sample_aspect = float(ratio) if ratio and ratio > 0 else 1.0
-        self.first_pts: int | None = None
 
     def __enter__(self) -> Video:
         return self
@@ -101,37 +127,148 @@ class Video:
     def __exit__(self, *_: object) -> None:
         self.container.close()
 
+    @property
+    def damage(self) -> str | None:
+        """What was left out while reading and the first errors in full, or None if all went well."""
+        parts = []
+        if self.error_count:
+            parts.append(
+                f"{self.error_count} decoding errors, {self.lost_pictures} pictures lost with them:\n"
+                + "\n".join(self.errors)
+            )
+        if self.untimely > _UNTIMELY_SHARE * self._shown:
+            parts.append(f"{self.untimely} pictures have a repeated or backward timestamp and were left out")
+        return "; ".join(parts) or None
+
     def frames(self) -> Iterator[Frame]:
-        """Every frame in presentation order. Raises FFmpegError where decoding breaks off."""
+        """Every frame in presentation order, except those that damage has spoilt."""
         base = self.stream.time_base or 0
+        frame_s = 1 / float(self.stream.guessed_rate or 25)  # where timestamps are missing
         last = -math.inf
-        for raw in self.container.decode(self.stream):
-            if raw.pts is None:
-                continue
-            if self.first_pts is None:
-                self.first_pts = raw.pts
-            time_s = float((raw.pts - self.first_pts) * base)
-            if time_s <= last:  # a repeated or backward timestamp cannot be shown
+        self._shown = 0
+        # AVI stores no presentation times, and what FFmpeg guesses is wrong with B-frames.
+        avi = self.container.format.name == "avi"
+        for raw in self._pictures():
+            pts = raw.dts if avi else raw.pts
+            if pts is None and not self._shown:
+                self._counted = True
+            if self._counted:
+                time_s = self._shown * frame_s
+            elif pts is None:
+                time_s = last + frame_s
+            else:
+                if self.first_pts is None:
+                    self.first_pts = pts
+                time_s = float((pts - self.first_pts) * base)
+            if time_s <= last:  # it cannot be shown
+                self.untimely += 1
                 continue
             last = time_s
+            self._shown += 1
             yield Frame(time_s, float((raw.duration or 0) * base), raw, self.sample_aspect)
+
+    def _pictures(self) -> Iterator[VideoFrame]:
+        """What the decoder gives, less what depends on damaged data."""
+        packets = self.container.demux(self.stream)
+        spoilt = False  # until the next keyframe
+        bad_in_a_row = 0
+        while bad_in_a_row < MAX_BAD_IN_A_ROW:
+            packet = None
+            try:
+                packet = next(packets, None)
+                if packet is None:
+                    return
+                pictures = packet.decode()
+            except FFmpegError as error:
+                self._note(packet, str(error))
+                spoilt = True
+                bad_in_a_row += 1
+                if packet is None:
+                    packets = self.container.demux(self.stream)  # a generator that raised is finished
+                continue
+            for raw in pictures:
+                assert isinstance(raw, VideoFrame)
+                bad_in_a_row = 0
+                if raw.is_corrupt:
+                    if not spoilt:
+                        self._note(packet, "the picture is damaged")
+                    spoilt = True
+                elif raw.key_frame:
+                    spoilt = False
+                if spoilt:
+                    self.lost_pictures += 1
+                else:
+                    yield raw
+        self._note(None, f"given up after {MAX_BAD_IN_A_ROW} damaged packets in a row")
+
+    def _note(self, packet: av.Packet | None, text: str) -> None:
+        self.error_count += 1
+        if len(self.errors) < _MAX_ERRORS_KEPT:
+            pts = packet.pts if packet is not None else None
+            place = f"after frame {self._shown}"
+            if pts is not None and self.stream.time_base:
+                place = f"at {float((pts - (self.first_pts or 0)) * self.stream.time_base):.3f} s, {place}"
+            self.errors.append(f"{place}: {text}")
 
     def frames_from(self, start_s: float) -> Iterator[Frame]:
         """Frames from the first one at or after `start_s` (one millisecond of tolerance), by seeking."""
-        first = self.first_pts
-        if first is None:
-            frame = next(self.frames(), None)
-            if frame is None:
-                return
-            first = int(frame.raw.pts or 0)
-        ticks = int(max(0.0, start_s) / self.stream.time_base) if self.stream.time_base else 0
-        self.container.seek(first + ticks, stream=self.stream)
-        for frame in self.frames():
+        for frame in self.frames_around(start_s):
             if frame.time_s >= start_s - 0.001:
                 yield frame
 
+    def frames_around(self, start_s: float) -> Iterator[Frame]:
+        """Frames from the one on screen at `start_s` or an earlier one on, by seeking."""
+        if self.first_pts is None and not self._counted:
+            first = next(self.frames(), None)
+            if first is None:
+                return
+        for margin_s in _SEEK_MARGINS_S:
+            if start_s <= margin_s or self._counted or not self._seek(start_s - margin_s):
+                break
+            frames = self.frames()
+            frame = next(frames, None)
+            # Keyframes are found by decoding time, which is earlier: the seek may land after its aim.
+            if frame is not None and frame.time_s <= start_s + 0.001:
+                yield frame
+                yield from frames
+                return
+        self.container.close()
+        self._open()
+        yield from self.frames()
 
+    def _seek(self, time_s: float) -> bool:
+        assert self.first_pts is not None
+        ticks = int(time_s / self.stream.time_base) if self.stream.time_base else 0
+        try:
+            self.container.seek(self.first_pts + ticks, stream=self.stream)
+        except FFmpegError:  # a format without an index
+            return False
+        return True
+
+
+MAX_BAD_IN_A_ROW = 500
+_MAX_ERRORS_KEPT = 20
+_UNTIMELY_SHARE = 0.02
+_SEEK_MARGINS_S = (0.0, 1.0, 10.0)
 _ATTACHED = av.stream.Disposition.attached_pic
+
+# Footage is not trusted: only containers that hold their media themselves are opened, so that no playlist,
+# list of files or image pattern makes FFmpeg read another file or an address.
+_CONTAINERS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo,h264,hevc,vvc,m4v,av1,obu,ivf,flv,"
+    "live_flv,asf,asf_o,ogg,mxf,gif,dv,nut,rm,wtv,vc1,yuv4mpegpipe,cavsvideo,dirac,dnxhd,mjpeg,h261,h263"
+)
+_MAX_PIXELS = str(1 << 27)  # of a coded picture: 16k video; a still of 16k x 16k is a bomb
+_CONTAINER_OPTIONS = {
+    "protocol_whitelist": "file",
+    "format_whitelist": _CONTAINERS,
+    "max_pixels": _MAX_PIXELS,
+}
+# explode: damage in a picture is an error, not something to conceal.
+_DECODER_OPTIONS = {"err_detect": "explode", "max_pixels": _MAX_PIXELS}
+_NOT_LISTED = (
+    ". Playlists, still pictures and lists of files are not opened; a container that holds its own media is."
+)
 
 
 def read_frames(
@@ -140,7 +277,7 @@ def read_frames(
     """Pictures shown at the given times (seconds of the source, ascending).
 
     Returns RGB pictures (H, W, 3) uint8 as displayed and their real PTS in seconds: for each time, the frame
-    on screen then. Fewer pictures come back only if the source ends or breaks off before.
+    on screen then. Fewer pictures come back only if none can be decoded.
     """
     pictures: list[np.ndarray] = []
     found: list[float] = []
@@ -149,18 +286,14 @@ def read_frames(
         return pictures, found
     with Video(path) as video:
         shown: Frame | None = None
-        try:
-            # A margin before the first time: the frame on screen then may have begun earlier.
-            for frame in video.frames_from(max(0.0, wanted[0] - 1.0)):
-                while wanted and shown is not None and frame.time_s > wanted[0] + 0.001:
-                    pictures.append(shown.picture(height=height))
-                    found.append(shown.time_s)
-                    wanted.pop(0)
-                if not wanted:
-                    return pictures, found
-                shown = frame
-        except FFmpegError:
-            pass  # what was decoded before the break is what there is to show
+        for frame in video.frames_around(wanted[0]):
+            while wanted and shown is not None and frame.time_s > wanted[0] + 0.001:
+                pictures.append(shown.picture(height=height))
+                found.append(shown.time_s)
+                wanted.pop(0)
+            if not wanted:
+                return pictures, found
+            shown = frame
         for _ in wanted:
             if shown is not None:
                 pictures.append(shown.picture(height=height))

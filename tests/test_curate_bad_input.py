@@ -162,6 +162,7 @@ def test_real_edge_cases_are_all_accounted_for(footage: Path, tmp_path: Path) ->
     assert {name: row["status"] for name, row in rows.items() if row["status"] != "ok"} == {
         "corrupted.mp4": "partial"
     }
-    assert "decoding broke off at 2.800 s (frame 28)" in rows["corrupted.mp4"]["error"]
+    assert "at 3.000 s, after frame 28: " in rows["corrupted.mp4"]["error"]
+    assert "Invalid data found when processing input" in rows["corrupted.mp4"]["error"]
     assert (rows["rotated_phone.mp4"]["width"], rows["rotated_phone.mp4"]["rotation_deg"]) == (544, 90)
     assert rows["vfr_dropped_frames.mp4"]["is_vfr"] is True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from conftest import moving_square, write_video
@@ -71,6 +72,85 @@ def test_a_span_with_missing_frames_is_an_error_and_spares_the_others(tmp_path: 
     first, second = cut_clips(str(path), spans, str(tmp_path), CutConfig())
     assert first["error"] is None
     assert second["error"] == "ValueError: 5 frames were cut, but 30 were found when the clip was measured"
+
+
+FIXED_GOPS = {"g": "25", "keyint_min": "25", "sc_threshold": "0", "crf": "18", "preset": "veryfast"}
+
+
+def damaged(path: Path, frames: range, codec: str = "libx264", options: dict[str, str] = FIXED_GOPS) -> Path:
+    """A film of 100 numbered frames, a keyframe every 25, with noise in the packets of `frames`."""
+    noise = np.random.default_rng(0)
+    pictures = numbered(100) + noise.integers(0, 60, (100, 64, 96, 3), np.uint8)
+    write_video(path, pictures, codec=codec, options=options)
+    data = bytearray(path.read_bytes())
+    with av.open(str(path)) as container:
+        packets = [(p.pos, p.size, p.is_keyframe) for p in container.demux(video=0) if p.size]
+    assert [i for i, packet in enumerate(packets) if packet[2]] == [0, 25, 50, 75]
+    for i in frames:
+        begin, size, _ = packets[i]
+        data[begin + 8 : begin + size] = noise.bytes(size - 8)
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("codec", "options"),
+    [
+        ("libx264", FIXED_GOPS),
+        ("libx265", {"x265-params": "keyint=25:min-keyint=25:scenecut=0:open-gop=0:log-level=none"}),
+        ("mpeg4", {"g": "25", "sc_threshold": "1000000000"}),
+    ],
+)
+def test_damage_costs_the_pictures_up_to_the_next_keyframe(
+    tmp_path: Path, codec: str, options: dict[str, str]
+) -> None:
+    path = damaged(tmp_path / "a.mp4", range(35, 38), codec, options)
+    with Video(str(path)) as video:
+        frames = {round(f.time_s * 25): number_of(f.picture()) for f in video.frames()}
+    assert set(frames) >= {*range(25), *range(50, 100)}
+    assert not set(frames) & set(range(38, 50))
+    assert all(shown == number for number, shown in frames.items())  # what is left is not smeared
+    assert 1 <= video.error_count <= 15
+    assert video.lost_pictures >= 9
+    assert "Invalid data found" in video.errors[0]
+    assert f"{video.error_count} decoding errors, {video.lost_pictures} pictures lost" in str(video.damage)
+
+
+def test_encrypted_film_is_given_up(tmp_path: Path) -> None:
+    path = damaged(tmp_path / "a.mp4", range(100))
+    with Video(str(path)) as video:
+        assert not list(video.frames())
+    assert video.error_count >= 20
+    assert len(video.errors) == 20
+
+
+def test_frames_from_goes_on_after_damage(tmp_path: Path) -> None:
+    path = damaged(tmp_path / "a.mp4", range(26, 30))
+    with Video(str(path)) as video:
+        times = [f.time_s for f in video.frames_from(1.1)]
+    assert (times[0], times[-1]) == pytest.approx((2.0, 3.96))
+
+
+def test_avi_with_b_frames_keeps_every_frame_and_its_time(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.avi", numbered(100), options={"bf": "3", "g": "25"})
+    with Video(str(path)) as video:
+        frames = [(round(f.time_s * 25), number_of(f.picture())) for f in video.frames()]
+    assert frames == [(i, i) for i in range(100)]
+
+
+def test_elementary_stream_without_timestamps_is_timed_by_its_rate(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.h264", numbered(50), fps=25)
+    path = path.rename(tmp_path / "a.mp4")
+    with Video(str(path)) as video:
+        assert [f.time_s for f in video.frames()] == pytest.approx([i / 25 for i in range(50)])
+    with Video(str(path)) as video:
+        assert number_of(next(video.frames_from(1.0)).picture()) == 25
+
+
+def test_long_still_before_the_wanted_time_is_what_is_shown(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", numbered(4), pts=[0, 1, 200, 201], options={"g": "1"})
+    (picture,), (time_s,) = read_frames(str(path), [6.0])
+    assert (number_of(picture), time_s) == (1, pytest.approx(0.04))
 
 
 def test_what_is_no_video_says_so(tmp_path: Path) -> None:
