@@ -20,6 +20,8 @@ import av
 import numpy as np
 from av.error import FFmpegError
 
+from curate.frames import Video
+
 _AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000)
 _AAC_FRAME = 1024
 # Decoders of mp3 and opus are right only some frames after a seek.
@@ -45,14 +47,14 @@ class AudioTrack:
     def __init__(self, path: str, origin_s: float, kbps: int) -> None:
         self._origin_s = origin_s
         self._kbps = kbps
-        self._container: av.container.InputContainer | None = None
+        self._video: Video | None = None
         self._blocks: Iterator[_Block] | None = None
         self._held: _Block | None = None  # read, but wholly or partly behind the last span
         self._errors: list[str] = []
         self._missing: str | None = None
         try:
-            self._container = av.open(path, metadata_errors="replace")
-            streams = self._container.streams.audio
+            self._video = Video(path)
+            streams = self._video.container.streams.audio
             if not streams:
                 self._missing = "the source has no audio stream"
                 return
@@ -67,8 +69,8 @@ class AudioTrack:
             self._missing = _text(error)
 
     def close(self) -> None:
-        if self._container is not None:
-            self._container.close()
+        if self._video is not None:
+            self._video.container.close()
 
     def cut(self, start_s: float, end_s: float) -> tuple[bytes | None, str | None]:
         """(mp4 of one AAC track or None, what is wrong or None) of [start_s, end_s). Never raises."""
@@ -122,10 +124,10 @@ class AudioTrack:
 
     def _read(self, start_s: float) -> Iterator[_Block]:
         """Decode from shortly before `start_s` on. Packets that cannot be decoded are noted and left out."""
-        assert self._container is not None
+        assert self._video is not None
         base = self._stream.time_base or Fraction(1, self.rate)
         ticks = math.floor(max(0.0, self._origin_s + start_s - _PREROLL_S) / base)
-        self._container.seek(ticks, stream=self._stream)
+        self._video.container.seek(ticks, stream=self._stream)
         resampler = self._resampler()
         clock: int | None = None
         for frame in self._frames():
@@ -147,8 +149,8 @@ class AudioTrack:
         return av.AudioResampler(format="fltp", layout=self.layout, rate=self.rate)
 
     def _frames(self) -> Iterator[av.AudioFrame | None]:
-        assert self._container is not None
-        packets = self._container.demux(self._stream)
+        assert self._video is not None
+        packets = self._video.container.demux(self._stream)
         while True:
             try:
                 packet = next(packets, None)

@@ -62,7 +62,7 @@ def copy_clips(
         return []
     try:
         ranges = _ranges(list(_survey(path, video)), whole)
-        return _copy(path, video, ranges, folder, audio_cut)
+        return _copy(path, ranges, folder, audio_cut)
     except (FFmpegError, ValueError):
         return []  # a stream that cannot be taken apart is encoded
 
@@ -72,8 +72,8 @@ def _survey(path: str, video: Video) -> Iterator[_Packet]:
     base = video.stream.time_base
     first = video.first_pts or 0
     name = video.stream.codec_context.codec.canonical_name
-    with av.open(path, metadata_errors="replace") as container:
-        for packet in container.demux(container.streams[video.stream.index]):
+    with Video(path) as source:
+        for packet in source.container.demux(source.stream):
             if packet.size == 0:  # the end
                 continue
             usable = not (packet.is_discard or packet.is_corrupt or packet.dts is None)
@@ -136,15 +136,14 @@ def _ranges(packets: list[_Packet], spans: Sequence[Span]) -> list[tuple[int, in
 
 def _copy(
     path: str,
-    video: Video,
     ranges: list[tuple[int, int, Span]],
     folder: str,
     audio_cut: Callable[[Span], tuple[bytes | None, str | None]],
 ) -> list[dict]:
     done = []
-    with av.open(path, metadata_errors="replace") as container:
-        stream = next(s for s in container.streams.video if s.index == video.stream.index)
-        numbered = enumerate(packet for packet in container.demux(stream) if packet.size)
+    with Video(path) as source:
+        stream = source.stream
+        numbered = enumerate(packet for packet in source.container.demux(stream) if packet.size)
         for first, end, span in ranges:
             target = os.path.join(folder, f"{span.clip_id}.mp4")
             m4a, audio_error = audio_cut(span)

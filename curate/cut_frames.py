@@ -11,7 +11,6 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from typing import Protocol, TypeVar
 
-import av
 from av.error import FFmpegError
 
 from curate.frames import Frame, Video
@@ -23,8 +22,8 @@ _SEEK_GAP_S = 0.25
 _BLIND_SEEK_GAP_S = 10.0
 # Seconds of clips between two seeks that another thread could start from.
 _PASSAGE_S = 4.0
-# A seek may land behind its target (broken or coarse indices): then try from further before it.
-_FALLBACKS_S = (0.0, 2.0, 20.0)
+# Below every tick of a clock in use, and enough that a seek never falls one keyframe short by rounding.
+_ROUNDING_S = 0.0004
 
 
 class HasSpan(Protocol):
@@ -51,18 +50,18 @@ def keyframe_times(path: str, video: Video) -> list[float]:
         return []
     try:
         # A handle of its own: reading Matroska's cues means seeking.
-        with av.open(path, metadata_errors="replace") as container:
-            stream = container.streams[video.stream.index]
-            if "matroska" in container.format.name:
-                container.seek(video.first_pts, stream=stream)
-            packet = next(container.demux(stream), None)
+        with Video(path) as other:
+            stream = other.stream
+            if "matroska" in other.container.format.name:
+                other.container.seek(video.first_pts, stream=stream)
+            packet = next(other.container.demux(stream), None)
             index = list(stream.index_entries)
             if packet is None or packet.pts is None or not index:
                 return []
             # mov and mp4 index by DTS, others by PTS.
             delay = packet.pts - index[0].timestamp
             found = [entry.timestamp + delay for entry in index if entry.is_keyframe]
-    except (FFmpegError, IndexError, ValueError):
+    except FFmpegError:
         return []
     return sorted(float((pts - video.first_pts) * base) for pts in found)
 
@@ -120,29 +119,16 @@ class Cursor:
 
     def seek(self, start_s: float) -> None:
         """Stand at the last keyframe that is not after `start_s`."""
-        for back_s in (*_FALLBACKS_S, start_s):
-            self._jump(max(0.0, start_s - back_s))
-            if (self._next is not None and self._next.time_s <= start_s + TOLERANCE_S) or back_s >= start_s:
-                return
+        self._frames = self._video.frames_around(start_s + _ROUNDING_S)
+        self._advance()
 
     def _must_seek(self, now_s: float, start_s: float) -> bool:
         if now_s > start_s + TOLERANCE_S:
             return True
-        if not self.keyframes_s:
-            return start_s - now_s > _BLIND_SEEK_GAP_S
+        if not self.keyframes_s:  # and without timestamps there is no seeking forward at all
+            return self.first_pts is not None and start_s - now_s > _BLIND_SEEK_GAP_S
         place = bisect_right(self.keyframes_s, start_s + TOLERANCE_S)
         return place > 0 and self.keyframes_s[place - 1] - now_s > _SEEK_GAP_S
-
-    def _jump(self, time_s: float) -> None:
-        stream = self._video.stream
-        ticks = int(time_s / stream.time_base) if stream.time_base else 0
-        self._frames = self._next = None
-        try:
-            self._video.container.seek((self.first_pts or 0) + ticks, stream=stream)
-        except FFmpegError:
-            return  # it cannot seek there: the clip is found without frames
-        self._frames = self._video.frames()
-        self._advance()
 
     def _advance(self) -> None:
         assert self._frames is not None

@@ -1,9 +1,9 @@
 """What `shard` has to do: the kept clips with their texts, the cuts and the tars still missing, the index.
 
-Everything is a pure function of the tables and the configuration. A cut unit is named by its source, its
-spans and the encoder settings; a tar by its members, their texts and their cuts. What exists under its name
-is done. A tar is never overwritten: a changed one gets another name, and the old one goes when the new index
-is written.
+Everything is a pure function of the tables and the configuration. A cut is named by its clip, its span and
+the encoder's settings (`cut_id`); a tar by its members, their texts and their cuts. What exists under its name
+is done; a cut that failed is not, and is tried again by the next run. A tar is never overwritten: a changed
+one gets another name, and the old one goes when the new index is written.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from curate.cut import CutConfig
 from curate.dataset import Dataset, config_hash
 from curate.errors import BadInput
-from curate.shard_stages import CUTS, INDEX
+from curate.shard_stages import CUT, CUTS, INDEX
 from curate.shards import ShardConfig, plan_shards, to_json
 from curate.tables import CAPTIONS, CLIPS, SHARDS
 
@@ -32,11 +32,16 @@ class Kept:
 
     Attributes:
         clips: clip_id -> row of clips/ with weight, source uri and captions.
-        uris: source_id -> uri.
+        sources: source_id -> row of sources/ with uri and duration_s.
     """
 
     clips: dict[str, dict]
-    uris: dict[str, str]
+    sources: dict[str, dict]
+
+    @property
+    def seconds(self) -> float:
+        """Length of all kept clips together."""
+        return float(sum(clip["end_s"] - clip["start_s"] for clip in self.clips.values()))
 
 
 def kept_clips(dataset: Dataset) -> Kept:
@@ -47,9 +52,9 @@ def kept_clips(dataset: Dataset) -> Kept:
         raise BadInput(
             f"{dataset.uri} has no kept clip. See why with `reelmill report`, and loosen `reelmill decide`."
         )
-    uris = {
-        row["source_id"]: row["uri"]
-        for row in dataset.read("sources", ["source_id", "uri", "duplicate_of"]).to_pylist()
+    sources = {
+        row["source_id"]: row
+        for row in dataset.read("sources", ["source_id", "uri", "duration_s", "duplicate_of"]).to_pylist()
         if row["source_id"] and row["duplicate_of"] is None
     }
     clips = {
@@ -67,21 +72,22 @@ def kept_clips(dataset: Dataset) -> Kept:
                 )
     for clip in clips.values():
         clip["captions"].sort(key=lambda c: (c["kind"], c["caption_id"]))
-    return Kept(clips, uris)
+    return Kept(clips, sources)
 
 
 def cut_units(kept: Kept, config: CutConfig) -> list[dict]:
-    """One row of CUT_INPUT per source that has kept clips."""
+    """One row of CUT_INPUT per source that has kept clips, by source_id."""
     spans: dict[str, list[dict]] = defaultdict(list)
+    recipe = config.recipe()
     for clip in kept.clips.values():
         crop = clip["crop"] or {"x": 0, "y": 0, "w": clip["width"], "h": clip["height"]}
-        spans[clip["source_id"]].append(
-            {name: clip[name] for name in ("clip_id", "start_s", "end_s", "n_frames")} | crop
-        )
+        span = {name: clip[name] for name in ("clip_id", "start_s", "end_s", "n_frames")} | crop
+        spans[clip["source_id"]].append(span | {"cut_id": config_hash([span, recipe])})
     return [
         {
-            "unit": f"{source}-{config_hash([spans[source], config.__dict__])}",
-            "uri": kept.uris[source],
+            "unit": source,
+            "uri": kept.sources[source]["uri"],
+            "duration_s": kept.sources[source]["duration_s"],
             "spans": spans[source],
         }
         for source in sorted(spans)
@@ -96,57 +102,65 @@ class CutStore:
         self._files = set(dataset.files(CUTS))
         self._sharded: dict[str, dict] = {}
         if dataset.has("shards"):
-            index = dataset.read("shards", ["clip_id", "shard", "mp4_offset", "mp4_size"]).to_pylist()
-            present = {f"{name}" for name in dataset.files("shards", ".tar")}
-            self._sharded = {row["clip_id"]: row for row in index if row["shard"] in present}
+            columns = ["shard", "mp4_offset", "mp4_size", "bucket", *CUT.names]
+            present = set(dataset.files("shards", ".tar"))
+            self._sharded = {
+                row["cut_id"]: row
+                for row in dataset.read("shards", list(dict.fromkeys(columns))).to_pylist()
+                if row["cut_id"] and row["shard"] in present
+            }
 
-    def place(self, unit: str, clip_id: str) -> dict | None:
-        """Where the mp4 of a clip lies: path below the dataset, first byte and end; None if nowhere."""
-        name = f"{unit}/{clip_id}.mp4"
-        if name in self._files:
-            return {"path": f"{CUTS}/{name}", "start": None, "end": None}
-        row = self._sharded.get(clip_id)
-        if row is None:
-            return None
-        end = row["mp4_offset"] + row["mp4_size"]
-        return {"path": f"shards/{row['shard']}", "start": row["mp4_offset"], "end": end}
+    def facts(self, unit: dict) -> dict[str, dict]:
+        """cut_id -> what cutting gave, with the `place` of the mp4 or else its error; missing if never cut."""
+        found: dict[str, dict] = {}
+        if f"{unit['unit']}.parquet" in self._files:
+            with self.dataset.open(CUTS, f"{unit['unit']}.parquet") as file:
+                found = {row["cut_id"]: row for row in pq.read_table(file).to_pylist()}
+        facts = {}
+        for span in unit["spans"]:
+            cut_id = span["cut_id"]
+            name = f"{unit['unit']}/{cut_id}.mp4"
+            cut = found.get(cut_id)
+            if cut is not None and cut["error"] is None and name in self._files:
+                facts[cut_id] = cut | {"place": {"path": f"{CUTS}/{name}", "start": None, "end": None}}
+            elif (row := self._sharded.get(cut_id)) is not None:
+                start, end = row["mp4_offset"], row["mp4_offset"] + row["mp4_size"]
+                place = {"path": f"shards/{row['shard']}", "start": start, "end": end}
+                facts[cut_id] = {name: row[name] for name in CUT.names} | {"place": place}
+            elif cut is not None and cut["error"] is not None:
+                facts[cut_id] = cut
+        return facts
 
-    def facts(self, unit: dict) -> list[dict] | None:
-        """What cutting a unit gave, each clip with the `place` of its mp4; None if it must be cut (again)."""
-        if f"{unit['unit']}.parquet" not in self._files:
-            return None
-        with self.dataset.open(CUTS, f"{unit['unit']}.parquet") as file:
-            rows = pq.read_table(file).to_pylist()
-        for row in rows:
-            if row["error"] is None:
-                row["place"] = self.place(unit["unit"], row["clip_id"])
-                if row["place"] is None:
-                    return None
-        return rows
+    def missing(self, units: list[dict]) -> list[dict]:
+        """The units reduced to the spans that must be cut: for the first time, or again after a failure."""
+        todo = []
+        for unit in units:
+            facts = self.facts(unit)
+            spans = [s for s in unit["spans"] if facts.get(s["cut_id"], {"error": ""})["error"] is not None]
+            if spans:
+                todo.append(unit | {"spans": spans})
+        return todo
 
-    def forget_all_but(self, units: list[dict]) -> None:
-        """Drop the facts of other runs, so that a later run cannot take its clips for these."""
-        wanted = {unit["unit"] for unit in units}
-        for name in {name.split("/")[0] for name in self._files}:
-            if name.removesuffix(".parquet") not in wanted:
-                self.dataset.remove(CUTS, name)
-
-    def drop_clips(self) -> None:
-        """The shards hold the clips now."""
-        for unit in {name.split("/")[0] for name in self.dataset.files(CUTS, ".mp4")}:
-            self.dataset.remove(CUTS, unit)
+    def drop(self) -> None:
+        """The shards and their index hold everything now."""
+        for name in {name.split("/")[0] for name in self.dataset.files(CUTS)}:
+            self.dataset.remove(CUTS, name)
 
 
-def pack_units(kept: Kept, cuts: list[dict], config: ShardConfig, made_by: str) -> list[dict]:
-    """One row of PACK_INPUT per shard, from what cutting (with the settings hashed in `made_by`) gave."""
-    good = {cut["clip_id"]: cut for cut in cuts if cut["error"] is None}
+def pack_units(kept: Kept, cuts: list[dict], config: ShardConfig) -> list[dict]:
+    """One row of PACK_INPUT per shard, from what cutting gave."""
+    good = {
+        cut["clip_id"]: cut | {"source_id": kept.clips[cut["clip_id"]]["source_id"]}
+        for cut in cuts
+        if cut["error"] is None
+    }
     packs = []
     for path, keys in plan_shards(list(good.values()), config).items():
         members: list[dict[str, Any]] = [
             {"clip_id": key, "json": to_json(_record(kept.clips[key], good[key])), "cut": good[key]}
             for key in keys
         ]
-        content = config_hash([path, made_by, [m["json"].decode() for m in members]])
+        content = config_hash([path, [[m["cut"]["cut_id"], m["json"].decode()] for m in members]])
         packs.append(
             {"shard": path.replace(".tar", f"-{content[:8]}.tar"), "content": content, "members": members}
         )
@@ -155,7 +169,7 @@ def pack_units(kept: Kept, cuts: list[dict], config: ShardConfig, made_by: str) 
 
 def _record(clip: dict, cut: dict) -> dict:
     """KEY.json: facts and captions of a clip, the picture's size and rate as encoded."""
-    encoded = {name: cut[name] for name in ("width", "height", "fps", "n_frames", "bucket")}
+    encoded = {name: cut[name] for name in ("width", "height", "fps", "n_frames", "bucket", "has_audio")}
     return clip | encoded
 
 
@@ -172,7 +186,9 @@ def write_index(dataset: Dataset, packs: list[dict], cuts: list[dict]) -> int:
         pq.read_table(io.BytesIO(dataset.read_bytes(INDEX, f"{pack['content']}.parquet"))) for pack in packs
     ]
     failed: list[dict[str, Any]] = [
-        {"clip_id": cut["clip_id"], "error": cut["error"]} for cut in cuts if cut["error"] is not None
+        {name: cut[name] for name in ("clip_id", "cut_id", "error")}
+        for cut in cuts
+        if cut["error"] is not None
     ]
     tables.append(pa.Table.from_pylist(failed, schema=SHARDS))
     return dataset.write("shards", pa.concat_tables(tables).sort_by("clip_id"))

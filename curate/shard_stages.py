@@ -6,8 +6,12 @@ cuts nothing twice; a shard whose members and texts have not changed is not writ
 
 from __future__ import annotations
 
-import os
+import io
+import json
 import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -25,26 +29,54 @@ CUTS = "_state/cuts"
 INDEX = "_state/shards"
 
 SPAN = pa.struct(
-    [("clip_id", pa.string()), ("start_s", pa.float64()), ("end_s", pa.float64()), ("n_frames", pa.int32())]
-    + [(side, pa.int32()) for side in "xywh"]
+    [
+        ("cut_id", pa.string()),
+        ("clip_id", pa.string()),
+        ("start_s", pa.float64()),
+        ("end_s", pa.float64()),
+        ("n_frames", pa.int32()),
+        *[(side, pa.int32()) for side in "xywh"],
+    ]
 )
-CUT_INPUT = pa.schema([("unit", pa.string()), ("uri", pa.string()), ("spans", pa.list_(SPAN))])
+CUT_INPUT = pa.schema(
+    [
+        ("unit", pa.string()),
+        ("uri", pa.string()),
+        ("duration_s", pa.float64()),
+        ("spans", pa.list_(SPAN)),
+    ]
+)
+_ENCODED = (
+    "clip_id",
+    "cut_id",
+    "width",
+    "height",
+    "fps",
+    "n_frames",
+    "duration_s",
+    "copied",
+    "has_audio",
+    "audio_error",
+    "n_decoded",
+    "error",
+)
 CUT = pa.schema(
-    [SHARDS.field(name) for name in ("clip_id", "width", "height", "fps", "n_frames", "duration_s", "error")]
+    [SHARDS.field(name) for name in _ENCODED]
     + [pa.field("mp4_size", pa.int64()), pa.field("bucket", pa.string())]
 )
 _DONE = pa.schema([("name", pa.string()), ("clips", pa.int64()), ("failed", pa.int64())])
+_CUT_DONE = _DONE.append(pa.field("encoded_s", pa.float64())).append(pa.field("n_decoded", pa.int64()))
 
 
 class CutClips:
-    """One source: cut all its kept clips in one pass. Commits `_state/cuts/UNIT.parquet` when all are there."""
+    """One source: cut its kept clips in one pass. Commits `_state/cuts/UNIT.parquet` when all are there."""
 
-    output = _DONE
+    output = _CUT_DONE
 
-    def __init__(self, dataset_uri: str, config: CutConfig, deadline_s: float = 3600.0) -> None:
+    def __init__(self, dataset_uri: str, config: CutConfig) -> None:
         self.dataset_uri = dataset_uri
         self.config = config
-        self.deadline_s = deadline_s
+        # More would leave a machine with fewer cores waiting for ever; the threads share what there is.
         self.resources = Resources()
 
     def setup(self) -> None:
@@ -55,24 +87,82 @@ class CutClips:
         return [self._cut(row) for row in rows]
 
     def _cut(self, row: dict) -> dict:
-        spans = [Span(**span) for span in row["spans"]]
+        ids = {span["clip_id"]: span["cut_id"] for span in row["spans"]}
+        spans = [
+            Span(**{name: value for name, value in span.items() if name != "cut_id"}) for span in row["spans"]
+        ]
+        deadline_s = self.config.deadline_base_s + self.config.deadline_factor * (row["duration_s"] or 0.0)
         with tempfile.TemporaryDirectory() as folder:
             try:
                 with local_copy(row["uri"]) as path:
-                    cuts = self._child.call(
-                        "curate.cut:cut_clips", path, spans, folder, self.config, deadline_s=self.deadline_s
-                    )
-            except (BadInput, ChildFailed, OSError, RuntimeError) as error:
-                cuts = [{"clip_id": span.clip_id, "error": f"{row['uri']}: {error}"} for span in spans]
+                    cuts = self._in_child(path, spans, folder, deadline_s)
+            except (BadInput, OSError, RuntimeError) as error:
+                cuts = [{"clip_id": span.clip_id, "error": str(error)} for span in spans]
+            encoded_s = sum(cut.pop("encoded_s", 0.0) for cut in cuts)
             for cut in cuts:
+                cut["cut_id"] = ids[cut["clip_id"]]
                 if cut["error"] is None:
                     cut["bucket"] = bucket(cut["width"], cut["height"], cut["duration_s"])
-                    with open(os.path.join(folder, f"{cut['clip_id']}.mp4"), "rb") as file:
-                        self._dataset.write_bytes(file.read(), CUTS, row["unit"], f"{cut['clip_id']}.mp4")
+                    data = Path(folder, f"{cut['clip_id']}.mp4").read_bytes()
+                    self._dataset.write_bytes(data, CUTS, row["unit"], f"{cut['cut_id']}.mp4")
+                else:
+                    cut["error"] = f"{row['uri']}: {cut['error']}"
+        table = pa.Table.from_pylist([*self._cut_before(row["unit"], ids), *cuts], schema=CUT)
         with self._dataset.atomic_writer(CUTS, f"{row['unit']}.parquet") as out:
-            pq.write_table(pa.Table.from_pylist(cuts, schema=CUT), out)
+            pq.write_table(table, out)
         failed = sum(cut["error"] is not None for cut in cuts)
-        return {"name": row["unit"], "clips": len(cuts) - failed, "failed": failed}
+        return {
+            "name": row["unit"],
+            "clips": len(cuts) - failed,
+            "failed": failed,
+            "encoded_s": encoded_s,
+            "n_decoded": sum(cut.get("n_decoded") or 0 for cut in cuts),
+        }
+
+    def _cut_before(self, unit: str, again: dict[str, str]) -> list[dict]:
+        """Facts of clips of this source that an interrupted run cut and that are not cut again now."""
+        if not self._dataset.exists(CUTS, f"{unit}.parquet"):
+            return []
+        table = pq.read_table(io.BytesIO(self._dataset.read_bytes(CUTS, f"{unit}.parquet")))
+        return [row for row in table.to_pylist() if row["clip_id"] not in again]
+
+    def _in_child(self, path: str, spans: list[Span], folder: str, deadline_s: float) -> list[dict]:
+        """Cut all spans in one call; should the child die or hang, what it left unfinished one by one."""
+        try:
+            return self._call(path, spans, folder, self.config, deadline_s)
+        except ChildFailed:
+            cuts = [json.loads(file.read_text()) for file in sorted(Path(folder).glob("*.json"))]
+        finished = {cut["clip_id"] for cut in cuts}
+        until = time.monotonic() + deadline_s
+        left = [span for span in spans if span.clip_id not in finished]
+        return cuts + [self._alone(path, span, folder, until) for span in left]
+
+    def _alone(self, path: str, span: Span, folder: str, until: float) -> dict:
+        """One clip by itself; without its sound, if that is what kills the child."""
+        tries = [self.config]
+        if self.config.audio == "keep":
+            tries.append(replace(self.config, audio="drop"))
+        reason = ""
+        for config in tries:
+            left_s = until - time.monotonic()
+            if left_s <= 0:
+                reason = reason or "no time was left within the source's deadline"
+                break
+            try:
+                (cut,) = self._call(path, [span], folder, config, left_s)
+            except ChildFailed as error:
+                reason = str(error)
+                continue
+            return cut | ({"audio_error": f"with audio: {reason}"} if reason else {})
+        return {"clip_id": span.clip_id, "error": reason}
+
+    def _call(
+        self, path: str, spans: list[Span], folder: str, config: CutConfig, deadline_s: float
+    ) -> list[dict]:
+        cuts: list[dict] = self._child.call(
+            "curate.cut:cut_clips", path, spans, folder, config, deadline_s=deadline_s
+        )
+        return cuts
 
 
 _PLACE = pa.struct([("path", pa.string()), ("start", pa.int64()), ("end", pa.int64())])

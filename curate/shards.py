@@ -11,7 +11,7 @@ import io
 import json
 import re
 import tarfile
-from collections import defaultdict
+from collections import defaultdict, deque
 from dataclasses import dataclass
 from typing import IO
 
@@ -26,7 +26,7 @@ class ShardConfig:
     """How clips are packed into shards.
 
     Attributes:
-        target_mib: a shard is closed when it would grow beyond this many MiB.
+        target_mib: a shard is closed before it grows beyond this many MiB (2^20 bytes) of clips.
         max_clips: most clips in a shard.
         seed: seed of the shuffle.
     """
@@ -46,7 +46,11 @@ def bucket(width: int, height: int, duration_s: float) -> str:
 
 
 def plan_shards(clips: list[dict], config: ShardConfig) -> dict[str, list[str]]:
-    """Shard path -> clip_ids in order, a pure function of the clips (clip_id, bucket, mp4_size) and config."""
+    """Shard path -> clip_ids in order, a pure function of the clips and config.
+
+    Clips need clip_id, source_id, bucket and mp4_size (bytes). No two neighbours come from one source unless
+    that source has more than half of a bucket's clips.
+    """
     buckets: dict[str, list[dict]] = defaultdict(list)
     for clip in clips:
         buckets[clip["bucket"]].append(clip)
@@ -55,7 +59,8 @@ def plan_shards(clips: list[dict], config: ShardConfig) -> dict[str, list[str]]:
     for name in sorted(buckets):
         members: list[str] = []
         size, number = 0, 0
-        for clip in sorted(buckets[name], key=lambda c: _shuffled(c["clip_id"], config.seed)):
+        shuffled = sorted(buckets[name], key=lambda c: _shuffled(c["clip_id"], config.seed))
+        for clip in _apart(shuffled):
             if members and (size + clip["mp4_size"] > limit or len(members) >= config.max_clips):
                 shards[f"{name}/{number:05d}.tar"] = members
                 members, size, number = [], 0, number + 1
@@ -67,6 +72,35 @@ def plan_shards(clips: list[dict], config: ShardConfig) -> dict[str, list[str]]:
 
 def _shuffled(clip_id: str, seed: int) -> str:
     return hashlib.blake2b(f"{seed}:{clip_id}".encode(), digest_size=8).hexdigest()
+
+
+def _apart(clips: list[dict]) -> list[dict]:
+    """The same order, but a clip that follows one of its own source waits until another has passed."""
+    out: list[dict] = []
+    held: deque[dict] = deque()  # all of one source: that of the last clip in `out`
+    for clip in clips:
+        if out and clip["source_id"] == out[-1]["source_id"]:
+            held.append(clip)
+            continue
+        out.append(clip)
+        if held:
+            out.append(held.popleft())
+    if not held:
+        return out
+    # Those left over go where neither neighbour is of their source, as evenly as there is room.
+    source = held[0]["source_id"]
+    gaps = [
+        place
+        for place in range(len(out))
+        if out[place]["source_id"] != source and (place == 0 or out[place - 1]["source_id"] != source)
+    ]
+    chosen = {gaps[i * len(gaps) // len(held)] for i in range(len(held))} if gaps else set()
+    spread: list[dict] = []
+    for place, clip in enumerate(out):
+        if place in chosen:
+            spread.append(held.popleft())
+        spread.append(clip)
+    return spread + list(held)
 
 
 class TarWriter:

@@ -151,7 +151,12 @@ SHARDS = _schema(
     _column("fps", pa.float64(), "average frames per second as encoded"),
     _column("n_frames", pa.int32(), "frames encoded"),
     _column("duration_s", pa.float64(), "seconds encoded"),
-    _column("error", pa.string(), "why the clip could not be cut; shard is then null"),
+    _column("cut_id", pa.string(), "hash of the span and the encoder settings that made KEY.mp4"),
+    _column("copied", pa.bool_(), "true if the source's packets were taken over without encoding"),
+    _column("has_audio", pa.bool_(), "true if KEY.mp4 holds an audio track"),
+    _column("audio_error", pa.string(), "why audio that was to be kept is missing, or only partly there"),
+    _column("n_decoded", pa.int32(), "frames of the source decoded for this clip, skipped ones included"),
+    _column("error", pa.string(), "why the clip could not be cut; shard is then null; the next run tries again"),
 )
 
 LATENTS = _schema(

@@ -3,7 +3,8 @@
     reelmill shard --dataset ~/films --pack.target_mib=256
 
 Writes shards/BUCKET/NAME.tar (KEY.mp4, KEY.json) and shards/index.parquet. Running it again after new
-captions or other decisions writes only the shards that change.
+captions or other decisions cuts only clips that are not cut yet, those that failed before among them, and
+writes only the shards that change.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class ShardCommand:
 
 def shard(config: ShardCommand) -> None:
     """Cut what is not cut yet, pack what is not packed yet, then write the index."""
-    from curate.dataset import Dataset, config_hash
+    from curate.dataset import Dataset
     from curate.shard_plan import (
         CutStore,
         cut_units,
@@ -54,17 +55,19 @@ def shard(config: ShardCommand) -> None:
     kept = kept_clips(dataset)
     units = cut_units(kept, config.cut)
 
-    store = CutStore(dataset)
-    todo = [unit for unit in units if store.facts(unit) is None]
+    encoded_s, n_decoded = 0.0, 0
+    todo = CutStore(dataset).missing(units)
     if todo:
         with Progress("cut", total=len(todo), unit="files") as progress:
             stage = CutClips(config.dataset, config.cut)
             for row in run_stages(config.engine, todo, CUT_INPUT, [stage], config.ray):
                 progress.advance(1, clips=row["clips"], failed=row["failed"])
+                encoded_s += row["encoded_s"]
+                n_decoded += row["n_decoded"]
 
     store = CutStore(dataset)
-    cuts = [cut for unit in units for cut in store.facts(unit) or []]
-    packs = pack_units(kept, cuts, config.pack, config_hash(config.cut))
+    cuts = [cut for unit in units for cut in store.facts(unit).values()]
+    packs = pack_units(kept, cuts, config.pack)
     missing = [pack for pack, done in zip(packs, packed(dataset, packs), strict=True) if not done]
     if missing:
         with Progress("pack", total=len(missing), unit="shards") as progress:
@@ -72,12 +75,21 @@ def shard(config: ShardCommand) -> None:
             for row in run_stages(config.engine, missing, PACK_INPUT, stages, config.ray):
                 progress.advance(1, clips=row["clips"])
 
-    store.forget_all_but(units)
     write_index(dataset, packs, cuts)
-    store.drop_clips()
+    store.drop()
     drop_stale(dataset, packs)
     failed = sum(cut["error"] is not None for cut in cuts)
+    copied = sum(cut["copied"] is True for cut in cuts)
+    silent = sum(cut["audio_error"] is not None for cut in cuts)
     print(f"shards {len(cuts) - failed} clips in {len(packs)} shards + {failed} failed")
+    print(
+        f"cut    {encoded_s:.1f} s encoded now, {kept.seconds:.1f} s kept; {n_decoded} frames decoded; "
+        f"{copied} clips copied" + (f"; {silent} without or with partial audio" if silent else "")
+    )
+    if failed:
+        print(
+            f"       {failed} failed clips: see `error` in the shards table; running again tries them again"
+        )
 
 
 def main(argv: list[str] | None = None) -> int:

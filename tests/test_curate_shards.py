@@ -38,6 +38,7 @@ def test_plan_places_every_clip_once_within_the_limits() -> None:
     clips = [
         {
             "clip_id": f"{i:024x}",
+            "source_id": f"{i // 10}",
             "bucket": "16x9_360p_4s" if i % 3 else "1x1_144p_1s",
             "mp4_size": 100_000 + i,
         }
