@@ -4,7 +4,8 @@
     result = child.call("curate.analysis:analyse", path, source_id, config, deadline_s=120)
 
 The child is a plain `python -m curate.isolate`, kept between calls and replaced after a death or `recycle`
-calls (decoders leak). Arguments and results are pickled between these two processes of ours, never from data.
+calls (decoders leak). It dies with its parent, however the parent ends. Arguments and results are pickled
+between these two processes of ours, never from data.
 """
 
 from __future__ import annotations
@@ -21,30 +22,54 @@ import traceback
 from typing import Any
 
 _LENGTH = struct.Struct("<Q")
+_LOOK_EVERY_S = 0.2
 
 
 class ChildFailed(RuntimeError):
-    """The call took too long, or the child died; the message says which."""
+    """The call gave no result; the message says why. Another try may succeed."""
+
+
+class TooSlow(ChildFailed):
+    """No result within the deadline."""
+
+
+class TooMuchMemory(ChildFailed):
+    """The child held more memory than its cap."""
+
+
+class ChildDied(ChildFailed):
+    """The child ended by itself or was killed by somebody else."""
 
 
 class Isolated:
     """A child process that calls functions for us, one at a time.
 
     Args:
-        memory_gib: address space the child may use, in GiB.
+        memory_gib: resident memory the child may hold, in GiB; above it is killed.
         recycle: calls after which a fresh child takes over.
+        environment: variables for the child beside ours, such as OMP_NUM_THREADS.
     """
 
-    def __init__(self, *, memory_gib: float = 8.0, recycle: int = 200) -> None:
+    def __init__(
+        self, *, memory_gib: float = 8.0, recycle: int = 200, environment: dict[str, str] | None = None
+    ) -> None:
         self._memory_gib = memory_gib
         self._recycle = recycle
+        self._environment = environment or {}
         self._calls = 0
+        self._lifeline: int | None = None
         self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the child, if there is one."""
+        return self._process.pid if self._process else None
 
     def call(self, function: str, *args: Any, deadline_s: float) -> Any:
         """The result of `module:function`(*args), or the exception it raised.
 
-        Raises ChildFailed when no answer came within `deadline_s` seconds (the child is killed) or it died.
+        Raises TooSlow when no answer came within `deadline_s` seconds, TooMuchMemory above the cap (the child
+        is killed in both cases) and ChildDied when it ended; all are ChildFailed.
         """
         if self._calls >= self._recycle:
             self.close()
@@ -57,17 +82,17 @@ class Isolated:
             process.stdin.write(_LENGTH.pack(len(message)) + message)
             process.stdin.flush()
             until = time.monotonic() + deadline_s
-            (length,) = _LENGTH.unpack(_read(process.stdout.fileno(), _LENGTH.size, until))
-            ok, value = pickle.loads(_read(process.stdout.fileno(), length, until))
+            (length,) = _LENGTH.unpack(self._read(process, _LENGTH.size, until))
+            ok, value = pickle.loads(self._read(process, length, until))
         except TimeoutError as error:
             self.close()
-            raise ChildFailed(f"no result within the deadline of {deadline_s:.0f} s; killed") from error
+            raise TooSlow(f"no result within the deadline of {deadline_s:.0f} s; killed") from error
         except (BrokenPipeError, EOFError) as error:
             code = process.wait()
-            self._process = None
+            self.close()
             how = f"signal {-code}" if code < 0 else f"exit code {code}"
-            raise ChildFailed(
-                f"the decoding process died ({how}): a crash in native code or out of memory"
+            raise ChildDied(
+                f"the decoding process died ({how}): a crash in native code, or killed for memory by the system"
             ) from error
         except BaseException:
             self.close()  # an interrupted call leaves an answer in the pipe that belongs to nobody
@@ -89,42 +114,77 @@ class Isolated:
                         pipe.close()
                     except BrokenPipeError:
                         continue
-        self._process = None
+        if self._lifeline is not None:
+            os.close(self._lifeline)
+        self._process = self._lifeline = None
         self._calls = 0
 
     def __del__(self) -> None:
         self.close()
 
     def _start(self) -> subprocess.Popen[bytes]:
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "curate.isolate", str(self._memory_gib)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=environment,
-        )
+        environment = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path),
+            **self._environment,
+        }
+        theirs, self._lifeline = os.pipe()
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "curate.isolate", str(self._memory_gib), str(theirs)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                pass_fds=(theirs,),
+                env=environment,
+            )
+        finally:
+            os.close(theirs)
         return self._process
 
+    def _read(self, process: subprocess.Popen[bytes], size: int, until: float) -> bytes:
+        assert process.stdout is not None
+        descriptor = process.stdout.fileno()
+        parts = bytearray()
+        while len(parts) < size:
+            left_s = until - time.monotonic()
+            ready, _, _ = select.select([descriptor], [], [], max(0.0, min(left_s, _LOOK_EVERY_S)))
+            if ready:
+                part = os.read(descriptor, min(size - len(parts), 1 << 20))
+                if not part:
+                    raise EOFError
+                parts += part
+                continue
+            if left_s <= 0:
+                raise TimeoutError
+            held_gib = _resident_bytes(process.pid) / (1 << 30)
+            if held_gib > self._memory_gib:
+                raise TooMuchMemory(
+                    f"{held_gib:.1f} GiB held, above the cap of {self._memory_gib:g} GiB; killed. "
+                    "Raise memory_gib if the footage is that large."
+                )
+        return bytes(parts)
 
-def _read(descriptor: int, size: int, until: float) -> bytes:
-    parts = bytearray()
-    while len(parts) < size:
-        ready, _, _ = select.select([descriptor], [], [], max(0.0, until - time.monotonic()))
-        if not ready:
-            raise TimeoutError
-        part = os.read(descriptor, min(size - len(parts), 1 << 20))
-        if not part:
-            raise EOFError
-        parts += part
-    return bytes(parts)
+
+def _resident_bytes(pid: int) -> int:
+    """Resident memory of a process; 0 where /proc is absent or the process is gone."""
+    try:
+        with open(f"/proc/{pid}/statm") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, IndexError):
+        return 0
 
 
-def _serve(memory_gib: float) -> None:
+def _serve(memory_gib: float, lifeline: int) -> None:
     """The child: read calls from standard input, answer on the original standard output."""
     import resource
+    import signal
 
-    limit = int(memory_gib * (1 << 30))
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    _die_with_parent(lifeline)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interrupt means
+    # The parent watches resident memory. One allocation far above the cap ends here, before it is touched.
+    # Not RLIMIT_AS: torch and CUDA reserve many times what they use.
+    limit = int((2 * memory_gib + 2) * (1 << 30))
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print must not get between the answers
@@ -140,6 +200,23 @@ def _serve(memory_gib: float) -> None:
         answers.flush()
 
 
+def _die_with_parent(lifeline: int) -> None:
+    """Be killed by the kernel when the other end of this pipe closes, even while native code runs.
+
+    Nothing is ever written to the pipe, so its only event is the end of the parent. (PR_SET_PDEATHSIG would
+    fire already when the *thread* that started us ends, and Ray starts and ends threads.)
+    """
+    import fcntl
+    import signal
+
+    fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
+    if hasattr(fcntl, "F_SETSIG"):  # Linux; elsewhere the default signal, SIGIO, ends a process too
+        fcntl.fcntl(lifeline, fcntl.F_SETSIG, signal.SIGKILL)
+    fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
+    if select.select([lifeline], [], [], 0)[0]:  # it ended before we could ask
+        os._exit(1)
+
+
 def _portable(error: Exception) -> Exception:
     """The error itself if it survives pickling, else its text."""
     try:
@@ -150,4 +227,4 @@ def _portable(error: Exception) -> Exception:
 
 
 if __name__ == "__main__":
-    _serve(float(sys.argv[1]))
+    _serve(float(sys.argv[1]), int(sys.argv[2]))
