@@ -87,7 +87,10 @@ class Video:
         error_count: decoding errors in all.
         lost_pictures: pictures left out because they depend on damaged data.
         untimely: pictures left out because their timestamp repeats or goes backward.
+        passes_begun: how often a pass over the frames of any video was begun in this process.
     """
+
+    passes_begun = 0
 
     def __init__(self, path: str, *, threads: int = 1) -> None:
         self._path = os.path.abspath(path)  # a bare name could read as a protocol, such as concat:a|b
@@ -142,6 +145,7 @@ class Video:
 
     def frames(self) -> Iterator[Frame]:
         """Every frame in presentation order, except those that damage has spoilt."""
+        Video.passes_begun += 1
         base = self.stream.time_base or 0
         frame_s = 1 / float(self.stream.guessed_rate or 25)  # where timestamps are missing
         last = -math.inf
