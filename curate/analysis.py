@@ -8,19 +8,25 @@ Frames stream by; what is kept of them is bounded by the longest shot, not by th
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Literal
 
 import cv2
 import numpy as np
 
-from curate.frames import Frame, Video, even_times, rotation_deg
-from curate.measures import phash, shot_scores
+from curate.frames import Frame, Video, even_times
+from curate.measures import Kept, phash, shot_scores, within
+from curate.motion_vectors import VectorGrid, VectorReader
+from curate.pictures import Planes, Shrink
 from curate.shots import Shot, ShotConfig, ShotFinder
 
-ANALYSIS_LINES = 144
 KEYFRAME_LINES = 224
-KEYFRAME_PERIOD_S = 0.25
+KEYFRAME_HZ = 4.0
+# Candidates kept of an open shot; beyond it every other one goes, and half as many are taken from then on.
+MOST_CANDIDATES = 64
+EDGES = (0.05, 0.95)
 
 
 @dataclass(frozen=True)
@@ -29,14 +35,19 @@ class AnalysisConfig:
 
     Attributes:
         shots: how the source is split.
-        sample_hz: pictures per second that are measured within a shot.
-        keyframes: pictures per clip that the models see.
+        sample_hz: pictures per second that are measured within a shot, whatever its frame rate.
+        keyframes: pictures per clip that the models see, at the centres of as many equal parts of the shot.
+        edge_keyframes: besides, the pictures at 5 % and 95 % of the shot, as its first and last keyframe.
+        motion_source: flow measures optical flow; codec reads the motion vectors of H.264 and MPEG-4 instead, an
+            approximation, and falls back to flow where a codec has none.
         threads: decoder threads per source.
     """
 
     shots: ShotConfig = field(default_factory=ShotConfig)
     sample_hz: float = 8.0
     keyframes: int = 3
+    edge_keyframes: bool = False
+    motion_source: Literal["flow", "codec"] = "flow"
     threads: int = 1
 
 
@@ -63,7 +74,8 @@ class _Sample:
 
     time_s: float
     gray: np.ndarray | None = None  # (144, W) uint8 luma
-    picture: np.ndarray | None = None  # (224, W, 3) uint8 BGR, a keyframe candidate
+    planes: Planes | None = None  # a keyframe candidate
+    vectors: VectorGrid | None = None
 
 
 def clip_id(source_id: str, start_s: float, end_s: float) -> str:
@@ -74,8 +86,10 @@ def clip_id(source_id: str, start_s: float, end_s: float) -> str:
 
 def analyse(path: str, source_id: str, config: AnalysisConfig) -> Analysis:
     """Decode a local file once. Raises BadInput if it cannot be opened; damage within is kept as `error`."""
+    passes = Video.passes_begun
     with Video(path, threads=config.threads) as video:
-        shots = _Shots(source_id, config)
+        reader = VectorReader(video) if config.motion_source == "codec" else None
+        shots = _Shots(source_id, config, reader)
         clock = _Clock()
         for frame in video.frames():
             clock.push(frame)
@@ -86,6 +100,7 @@ def analyse(path: str, source_id: str, config: AnalysisConfig) -> Analysis:
         "width": shots.size[0] or None,
         "height": shots.size[1] or None,
         "rotation_deg": shots.turn,
+        "decode_passes": Video.passes_begun - passes,
         **clock.facts(),
     }
     return Analysis(facts, shots.clips, shots.keyframes, error)
@@ -126,61 +141,68 @@ class _Clock:
 class _Shots:
     """Cuts the stream of frames into shots and measures each as it ends."""
 
-    def __init__(self, source_id: str, config: AnalysisConfig) -> None:
+    def __init__(self, source_id: str, config: AnalysisConfig, vectors: VectorReader | None) -> None:
         self.clips: list[dict] = []
         self.keyframes: list[list[bytes]] = []
         self.size = (0, 0)  # as displayed
         self.turn = 0
         self._source_id = source_id
         self._config = config
+        self._vectors = vectors
+        self._shrink: Shrink | None = None
         self._finder = ShotFinder(config.shots)
         self._open: list[_Sample] = []  # frames that belong to no finished shot
         self._first = 0  # index of the first of them
-        self._next_gray = self._next_picture = 0.0
+        self._grays = _Ticks(config.sample_hz)
+        self._candidates = _Ticks(KEYFRAME_HZ)
+        self._n_candidates = 0  # in self._open
 
     def push(self, frame: Frame) -> None:
-        if not self.size[0]:
-            self.turn = rotation_deg(frame.raw)
-            self.size = frame.displayed_size
-        small = frame.picture(height=ANALYSIS_LINES, width=self._width(ANALYSIS_LINES), rgb=False)
-        self._open.append(self._sample(frame, small))
-        tiny = cv2.resize(small, (48, 27), interpolation=cv2.INTER_AREA)
-        for shot in self._finder.push(np.ascontiguousarray(tiny[:, :, ::-1]), frame.time_s):
+        if self._shrink is None:
+            self._shrink = Shrink(frame)
+            self.turn, self.size = self._shrink.turn, self._shrink.displayed
+        small = self._shrink(frame)
+        sample = _Sample(frame.time_s)
+        if self._grays.due(frame.time_s):
+            sample.gray = small.luma()
+        if self._candidates.due(frame.time_s):
+            sample.planes = small.planes()
+            self._n_candidates += 1
+        if self._vectors is not None:
+            sample.vectors = self._vectors.read(frame, self.turn)
+        self._open.append(sample)
+        if self._n_candidates > MOST_CANDIDATES:
+            self._thin_out()
+        for shot in self._finder.push(small.tiny_rgb(), frame.time_s):
             self._measure(shot, None)
 
     def finish(self, end_s: float) -> None:
         for shot in self._finder.finish(end_s):
             self._measure(shot, end_s)
 
-    def _sample(self, frame: Frame, small: np.ndarray) -> _Sample:
-        sample = _Sample(frame.time_s)
-        if frame.time_s >= self._next_gray:
-            sample.gray = cv2.cvtColor(small, cv2.COLOR_BGR2GRAY)
-            # A little less than the period, or rounding of PTS would skip every other sample.
-            self._next_gray = frame.time_s + 0.95 / self._config.sample_hz
-        if frame.time_s >= self._next_picture:
-            sample.picture = frame.picture(
-                height=KEYFRAME_LINES, width=self._width(KEYFRAME_LINES), rgb=False
-            )
-            self._next_picture = frame.time_s + KEYFRAME_PERIOD_S
-        return sample
-
-    def _width(self, lines: int) -> int:
-        return max(16, round(self.size[0] * lines / self.size[1] / 2) * 2)
+    def _thin_out(self) -> None:
+        for sample in [sample for sample in self._open if sample.planes is not None][1::2]:
+            sample.planes = None
+            self._n_candidates -= 1
+        self._candidates.hz /= 2
 
     def _measure(self, shot: Shot, source_end_s: float | None) -> None:
         """Measure a finished shot and forget its frames; frames before it (a transition) belong to none."""
         samples = self._open[shot.first - self._first : shot.last + 1 - self._first]
         self._open = self._open[shot.last + 1 - self._first :]
         self._first = shot.last + 1
+        self._n_candidates = sum(sample.planes is not None for sample in self._open)
+        self._candidates.hz = KEYFRAME_HZ
         start_s = samples[0].time_s
         end_s = self._open[0].time_s if self._open else source_end_s
         assert end_s is not None
-        grays = [sample.gray for sample in samples if sample.gray is not None]
-        scores, errors = shot_scores(grays, [s.time_s for s in samples if s.gray is not None])
-        hashes = _hashes(grays, scores["crop"]) if grays else None
-        if scores["crop"]:
-            scores["crop"] = _full_size(scores["crop"], grays[0].shape, self.size)
+        kept = Kept(
+            [sample.gray for sample in samples if sample.gray is not None],
+            [sample.time_s for sample in samples if sample.gray is not None],
+            [sample.planes.luma() for sample in samples if sample.planes is not None],
+            [s.vectors for s in samples if s.vectors and s.vectors.begin_s >= start_s - 1e-6],
+        )
+        scores, errors = shot_scores(kept, self.size)
         self.clips.append(
             {
                 "clip_id": clip_id(self._source_id, start_s, end_s),
@@ -194,44 +216,49 @@ class _Shots:
                 "height": self.size[1],
                 "transition_in": shot.transition_in,
                 "transition_out": shot.transition_out,
-                "phash": hashes,
+                "phash": _hashes(kept.grays, scores["crop"], self.size) if kept.grays else None,
                 "score_errors": errors,
                 **scores,
             }
         )
-        pictures = _keyframes(samples, start_s, end_s, self._config.keyframes)
-        self.keyframes.append([_jpeg(picture) for picture in pictures])
+        self.keyframes.append([self._jpeg(planes) for planes in self._chosen(samples, start_s, end_s)])
+
+    def _chosen(self, samples: list[_Sample], start_s: float, end_s: float) -> list[Planes]:
+        """The keyframe candidates nearest to the times wanted, in time order; each at most once."""
+        candidates = [(s.time_s, s.planes) for s in samples if s.planes is not None]
+        wanted = even_times(start_s, end_s, self._config.keyframes)
+        if self._config.edge_keyframes:
+            wanted += [start_s + part * (end_s - start_s) for part in EDGES]
+        nearest = {
+            min(range(len(candidates)), key=lambda i: abs(candidates[i][0] - time_s))
+            for time_s in wanted
+            if candidates
+        }
+        return [candidates[i][1] for i in sorted(nearest)]
+
+    def _jpeg(self, planes: Planes) -> bytes:
+        assert self._shrink is not None
+        picture = planes.bgr(self._shrink.width(KEYFRAME_LINES), KEYFRAME_LINES)
+        return cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 92])[1].tobytes()
 
 
-def _hashes(grays: list[np.ndarray], crop: dict) -> str:
+class _Ticks:
+    """Picks the first frame at or after each of 0, 1/hz, 2/hz, ... seconds, so that no frame rate is favoured."""
+
+    def __init__(self, hz: float) -> None:
+        self.hz = hz
+        self._next_s = 0.0
+
+    def due(self, time_s: float) -> bool:
+        # PTS are rounded, to a millisecond in some containers.
+        if time_s < self._next_s - 0.002:
+            return False
+        self._next_s = (math.floor((time_s + 0.002) * self.hz) + 1) / self.hz
+        return True
+
+
+def _hashes(grays: list[np.ndarray], crop: dict, size: tuple[int, int]) -> str:
     """Hashes inside the bars at 10, 50 and 90 % of the shot, so that a re-encode gives the same three."""
-    x, y, w, h = (crop[side] for side in "xywh")
+    box = crop["x"], crop["y"], crop["w"], crop["h"]
+    x, y, w, h = within(box, size[::-1], grays[0].shape)
     return "-".join(phash(grays[round(p * (len(grays) - 1))][y : y + h, x : x + w]) for p in (0.1, 0.5, 0.9))
-
-
-def _jpeg(picture_bgr: np.ndarray) -> bytes:
-    return cv2.imencode(".jpg", picture_bgr, [cv2.IMWRITE_JPEG_QUALITY, 92])[1].tobytes()
-
-
-def _keyframes(samples: list[_Sample], start_s: float, end_s: float, count: int) -> list[np.ndarray]:
-    """The candidates nearest to the centres of `count` equal parts of the shot; each at most once."""
-    candidates = [(s.time_s, s.picture) for s in samples if s.picture is not None]
-    if not candidates:
-        return []
-    chosen = {
-        min(range(len(candidates)), key=lambda i: abs(candidates[i][0] - time_s))
-        for time_s in even_times(start_s, end_s, count)
-    }
-    return [candidates[i][1] for i in sorted(chosen)]
-
-
-def _full_size(crop: dict, shape: tuple[int, ...], size: tuple[int, int]) -> dict:
-    """From pixels of the analysis picture to even pixels of the displayed one, never outside the picture."""
-    if crop["w"] == shape[1] and crop["h"] == shape[0]:
-        return {"x": 0, "y": 0, "w": size[0], "h": size[1]}
-    scale_x, scale_y = size[0] / shape[1], size[1] / shape[0]
-    x = int(np.ceil(crop["x"] * scale_x / 2)) * 2
-    y = int(np.ceil(crop["y"] * scale_y / 2)) * 2
-    w = max(2, int((crop["x"] + crop["w"]) * scale_x - x) // 2 * 2)
-    h = max(2, int((crop["y"] + crop["h"]) * scale_y - y) // 2 * 2)
-    return {"x": x, "y": y, "w": w, "h": h}

@@ -77,8 +77,8 @@ def camera_moves(fields: FlowFields) -> CameraMoves:
 def camera(moves: CameraMoves, times_s: np.ndarray) -> str:
     """static, pan, tilt, zoom_in, zoom_out, roll, shake or mixed, as defined above."""
     course = _course(moves.speeds, times_s)
-    jitter = np.abs(moves.speeds - course).mean(0)
-    pace = np.abs(course).mean(0)
+    jitter = np.median(np.abs(moves.speeds - course), axis=0)
+    pace = np.median(np.abs(course), axis=0)
     if max(pace.max(), jitter.max()) < STATIC:
         return "static"
     if jitter.max() > SHAKE * pace.max():

@@ -26,6 +26,7 @@ import numpy as np
 CELL = 8  # pixels; flow is kept as means over cells of this size
 # Shorter shifts (in parts of the diagonal) are left to DIS, which is exact there.
 LEAST_SHIFT = 0.04
+LEAST_SIDE = 48  # pixels that DIS needs: it crashes on pictures much smaller
 # Texture of a cell (see _texture) at which its flow is half trusted; coding noise stays below it.
 HALF_TRUST = 2.0
 
@@ -58,7 +59,8 @@ def motion(fields: FlowFields) -> float:
 
 
 def flow_fields(grays: list[np.ndarray], times_s: list[float]) -> FlowFields:
-    """Flow between neighbours of at least two pictures (H, W) uint8, all of one size of at least 16 pixels."""
+    """Flow between neighbours of at least two pictures (H, W) uint8, all of one size."""
+    grays = [_enlarged(gray) for gray in grays]
     height, width = grays[0].shape
     rows, columns = max(2, round(height / CELL)), max(2, round(width / CELL))
     diagonal = float(np.hypot(height, width))
@@ -103,8 +105,15 @@ def cell_places(rows: int, columns: int, aspect: float) -> np.ndarray:
     return np.stack([x, y], -1).astype(np.float32)
 
 
+def _enlarged(gray: np.ndarray) -> np.ndarray:
+    scale = LEAST_SIDE / min(gray.shape)
+    if scale <= 1:
+        return gray
+    return cv2.resize(gray, tuple(max(LEAST_SIDE, round(scale * side)) for side in gray.shape[::-1]))
+
+
 def _half(gray: np.ndarray) -> np.ndarray:
-    size = max(8, gray.shape[1] // 2), max(8, gray.shape[0] // 2)
+    size = gray.shape[1] // 2, gray.shape[0] // 2
     return cv2.resize(gray, size, interpolation=cv2.INTER_AREA).astype(np.float32)
 
 
@@ -114,8 +123,8 @@ def _shift(one: np.ndarray, two: np.ndarray, window: np.ndarray, least: float) -
     (x, y), _ = cv2.phaseCorrelate(one * window, two * window)
     dx, dy = round(x), round(y)
     height, width = one.shape
-    # No less than 8 pixels may be left to measure in.
-    if 2 * np.hypot(dx, dy) < least or abs(dx) > width - 16 or abs(dy) > height - 16:
+    left = 2 * min(width - abs(dx), height - abs(dy))
+    if 2 * np.hypot(dx, dy) < least or left < LEAST_SIDE:
         return 0, 0
     to_y, to_x = slice(max(0, dy), height + min(0, dy)), slice(max(0, dx), width + min(0, dx))
     was = one[to_y.start - dy : to_y.stop - dy, to_x.start - dx : to_x.stop - dx]

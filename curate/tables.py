@@ -41,11 +41,16 @@ SOURCES = _schema(
     _column("duration_s", pa.float64(), "seconds from the first frame shown to the end of the last"),
     _column("n_frames", pa.int64(), "frames really decoded"),
     _column("rotation_deg", pa.int32(), "clockwise rotation to display, in degrees: 0, 90, 180 or 270"),
+    _column(
+        "decode_passes", pa.int32(), "times that the source's frames were decoded to split and measure it"
+    ),
     _column("has_audio", pa.bool_(), "true if the container holds an audio stream"),
     _column("caption", pa.string(), "caption from a sidecar file, if there is one"),
     _column("duplicate_of", pa.string(), "uri of another input file with the same content; its clips stand"),
     _column("status", pa.string(), "ok, partial (decoding broke off: the part before it stands) or failed"),
     _column("error", pa.string(), "full error text when status is not ok"),
+    _column("failure", pa.string(), "of a failed file: transient (tried again by the next run) or permanent"),
+    _column("attempts", pa.int32(), "of a failed file: tries so far, over all runs"),
     _column("config_hash", pa.string(), "hash of the analysis configuration that made this row"),
 )
 
@@ -69,14 +74,30 @@ CLIPS = _schema(
     _column(
         "transition_out", pa.string(), "how it ends: cut, dissolve, fade, edge (of the source), division"
     ),
-    _column("motion", pa.float32(), "median over time of mean optical flow, % of the diagonal per second"),
-    _column("camera", pa.string(), "static, pan, tilt, zoom_in, zoom_out, roll, shake or mixed"),
+    _column(
+        "motion",
+        pa.float32(),
+        "median over time of mean optical flow inside crop, % of its diagonal per second",
+    ),
+    _column(
+        "motion_source", pa.string(), "where motion was read: flow, or codec (motion vectors; approximate)"
+    ),
+    _column(
+        "camera",
+        pa.string(),
+        "static (under 0.5 % of the diagonal per second), pan, tilt, zoom_in, zoom_out, roll, shake or mixed",
+    ),
+    _column(
+        "object_motion",
+        pa.float32(),
+        "median over time of the flow that the camera's affine motion leaves, % of the diagonal per second",
+    ),
     _column("luma", pa.float32(), "mean luma inside crop, 0 (black) to 255"),
     _column("black_ratio", pa.float32(), "share of frames with mean luma below 16, 0 to 1"),
     _column("static_ratio", pa.float32(), "share of frame pairs that do not differ visibly, 0 to 1"),
     _column("sharpness", pa.float32(), "median Laplacian variance of the luma at 144 lines"),
     _column("text_area", pa.float32(), "share of the picture covered by text boxes, 0 to 1"),
-    _column("overlay_area", pa.float32(), "share of the picture covered by static overlays, 0 to 1"),
+    _column("overlay_area", pa.float32(), "largest share of the picture under logos and subtitles, 0 to 1"),
     _column("aesthetic", pa.float32(), "LAION aesthetic head on CLIP ViT-L/14, about 1 to 10"),
     _column("clip_text_sim", pa.float32(), "cosine of CLIP clip embedding and the source's caption, -1 to 1"),
     _column("nsfw", pa.float32(), "probability of unsafe content, 0 to 1"),
@@ -153,10 +174,15 @@ SHARDS = _schema(
     _column("duration_s", pa.float64(), "seconds encoded"),
     _column("cut_id", pa.string(), "hash of the span and the encoder settings that made KEY.mp4"),
     _column("copied", pa.bool_(), "true if the source's packets were taken over without encoding"),
+    _column(
+        "decode_passes", pa.int32(), "times that the source's frames were decoded to split and measure it"
+    ),
     _column("has_audio", pa.bool_(), "true if KEY.mp4 holds an audio track"),
     _column("audio_error", pa.string(), "why audio that was to be kept is missing, or only partly there"),
     _column("n_decoded", pa.int32(), "frames of the source decoded for this clip, skipped ones included"),
-    _column("error", pa.string(), "why the clip could not be cut; shard is then null; the next run tries again"),
+    _column(
+        "error", pa.string(), "why the clip could not be cut; shard is then null; the next run tries again"
+    ),
 )
 
 LATENTS = _schema(
