@@ -187,7 +187,6 @@ class _Source:
     def _cut(self, span: Span, cursor: Cursor, audio: _Audio, *, alone: bool) -> dict:
         target = os.path.join(self.folder, f"{span.clip_id}.mp4")
         facts: dict = {"clip_id": span.clip_id, "error": None, "copied": False, "encoded_s": 0.0}
-        decoded = cursor.n_decoded
         try:
             m4a, audio_error = audio.cut(span)
             frames = cursor.between(span.start_s, span.end_s)
@@ -201,7 +200,7 @@ class _Source:
             facts["encoded_s"] = span.end_s - span.start_s
             if os.path.exists(target):
                 os.remove(target)
-        return facts | {"n_decoded": cursor.n_decoded - decoded}
+        return facts | {"n_decoded": cursor.take_count()}
 
 
 class _Audio:

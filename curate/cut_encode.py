@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 TIME_BASE = Fraction(1, 90_000)
 _PICTURES_AHEAD = 8
-_RGB, _UNSPECIFIED = 0, 2  # colour matrices, ITU-T H.273
+_RGB, _BT709 = 0, 1  # colour matrices, ITU-T H.273
+# Named on both sides, or FFmpeg converts tagged colours to what it takes untagged ones for.
+_SAME_MATRIX = "in_color_matrix=bt709:out_color_matrix=bt709"
 
 T = TypeVar("T")
 
@@ -49,6 +51,9 @@ def pictures(frames: Iterator[Frame], span: Span, max_height: int | None) -> Ite
             pulled = graph.pull()
             assert isinstance(pulled, av.VideoFrame)
             picture = pulled
+            # Filters forget what the colours mean; ours keep it, and make BT.709 of RGB.
+            picture.colorspace = raw.colorspace if raw.colorspace != _RGB else _BT709
+            picture.color_primaries, picture.color_trc = raw.color_primaries, raw.color_trc
         picture.pts = pts = round((frame.time_s - span.start_s) / TIME_BASE)
         picture.time_base = TIME_BASE
         picture.pict_type = av.video.frame.PictureType.NONE
@@ -89,12 +94,16 @@ def _upright(
         *(graph.add(name, args) for name, args in _TURN[turn]),
     ]
     if shown != turned:
-        chain.append(graph.add("scale", f"{shown[0]}:{shown[1]}"))
+        chain.append(
+            graph.add("scale", f"{shown[0]}:{shown[1]}:{_SAME_MATRIX}:flags=bicubic+accurate_rnd+bitexact")
+        )
     if (span.w, span.h) != shown:
         chain.append(graph.add("crop", f"{span.w}:{span.h}:{span.x}:{span.y}"))
     ranges = f"in_range={'pc' if full_range else 'tv'}:out_range=tv"
     chain += [
-        graph.add("scale", f"{size[0]}:{size[1]}:{ranges}:flags=bicubic+accurate_rnd+bitexact"),
+        graph.add(
+            "scale", f"{size[0]}:{size[1]}:{ranges}:{_SAME_MATRIX}:flags=bicubic+accurate_rnd+bitexact"
+        ),
         graph.add("format", "yuv420p"),
         graph.add("buffersink"),
     ]
@@ -156,12 +165,13 @@ def _video_stream(
         # Or the bytes would depend on the processor, and now and then on the run.
         "x264-params": "cpu-independent=1",
     }
+    codec.flags |= av.codec.context.Flags.frame_duration  # the last picture is shown as long as it was
     codec.gop_size = config.gop
     codec.thread_count = 1
     # What the colours mean goes along, or players would guess it from the size.
     codec.color_range = ColorRange.MPEG
     codec.color_primaries, codec.color_trc = picture.color_primaries, picture.color_trc
-    codec.colorspace = picture.colorspace if picture.colorspace != _RGB else _UNSPECIFIED
+    codec.colorspace = picture.colorspace
     return stream
 
 

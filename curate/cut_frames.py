@@ -92,12 +92,11 @@ class Cursor:
         keyframes_s: seconds of the keyframes, ascending, if known.
         first_pts: PTS of the first frame shown; None if nothing can be decoded.
         first_raw: that frame, if this cursor was the first to decode it.
-        n_decoded: frames that came out of the decoder so far.
     """
 
     def __init__(self, video: Video, keyframes_s: list[float]) -> None:
         self.keyframes_s = keyframes_s
-        self.n_decoded = 0
+        self._n_decoded = 0
         self._video = video
         self._frames: Iterator[Frame] | None = None
         self._next: Frame | None = None
@@ -116,6 +115,11 @@ class Cursor:
             if frame.time_s >= start_s - TOLERANCE_S:
                 yield frame
             self._advance()
+
+    def take_count(self) -> int:
+        """Frames that came out of the decoder since the last call."""
+        count, self._n_decoded = self._n_decoded, 0
+        return count
 
     def seek(self, start_s: float) -> None:
         """Stand at the last keyframe that is not after `start_s`."""
@@ -136,4 +140,4 @@ class Cursor:
             self._next = next(self._frames, None)
         except FFmpegError:
             self._next = None  # a clip that ends here is whole; any other is found short by its frame count
-        self.n_decoded += self._next is not None
+        self._n_decoded += self._next is not None
