@@ -24,12 +24,14 @@ BAR_LUMA = 48  # a bar is never brighter
 UNLIKE_BAR = 12  # luma further from the bar's than this is picture: coding noise stays below it
 # Shares of all columns (rows) that must agree where a bar ends; for two bars, the sum of both shares.
 AGREE_ON_PAIR, AGREE_ON_UNLIKE_PAIR, AGREE_ON_ONE = 0.6, 1.1, 0.8
-LEAST_AGREE = 0.1
+LEAST_AGREE, LEAST_AGREE_UNLIKE = 0.1, 0.45  # of each of the two
 LIKE_SIZE = (
     0.03  # two bars are a pair if they differ by no more than this part of the picture's height (width)
 )
 # Of the columns that speak of a bar, at least this share; the rest are subtitles and logos within it.
 OUTVOTE = 0.3
+# Share of the pixels within that must be unlike the bar at some time, or it is a title on a dark ground.
+LEAST_FILLED = 0.38
 
 Box = tuple[int, int, int, int]
 
@@ -115,6 +117,10 @@ class _Side:
         profile = np.median(self.unlike[line - 1 : line + 6, columns], axis=1)
         return line - 1 + int((profile > 0.6 * np.median(profile[len(profile) // 2 :])).argmax())
 
+    def filled(self, line: int) -> float:
+        """Share of the pixels between `line` and the middle of the picture that are unlike the bar."""
+        return float((self.unlike[line:] > UNLIKE_BAR).mean())
+
 
 def _inside(darkest: np.ndarray, brightest: np.ndarray) -> tuple[int, int]:
     """The first line of the picture below a bar above, and the first of the bar below it."""
@@ -125,15 +131,15 @@ def _inside(darkest: np.ndarray, brightest: np.ndarray) -> tuple[int, int]:
     for one, agree_one, early_one in above:
         for two, agree_two, early_two in below:
             agree, early = agree_one + agree_two, early_one + early_two
-            like = abs(one - two) <= max(2, LIKE_SIZE * height)
-            if (
-                agree >= (AGREE_ON_PAIR if like else AGREE_ON_UNLIKE_PAIR)
-                and agree >= OUTVOTE * (agree + early)
-                and agree > best
-            ):
+            if abs(one - two) <= max(2, LIKE_SIZE * height):
+                sure = agree >= AGREE_ON_PAIR
+            else:
+                sure = agree >= AGREE_ON_UNLIKE_PAIR and min(agree_one, agree_two) >= LEAST_AGREE_UNLIKE
+            if sure and agree >= OUTVOTE * (agree + early) and agree > best:
                 best, lines = agree, (one, two)
     if not best:
         lone = [next((c[0] for c in found if c[1] >= AGREE_ON_ONE), 0) for found in (above, below)]
         lines = lone[0], lone[1]
     first, last = (side.inside(line) if line else 0 for side, line in zip(sides, lines, strict=True))
-    return first, height - last
+    filled = [side.filled(line) for side, line in zip(sides, (first, last), strict=True) if line]
+    return (first, height - last) if not filled or np.mean(filled) >= LEAST_FILLED else (0, height)
