@@ -165,15 +165,20 @@ def test_audio_that_begins_late_and_ends_early(tmp_path: Path) -> None:
     assert shown_in(tmp_path / f"{cut['clip_id']}.mp4")[0] == list(range(50, 100))
 
 
-@pytest.mark.parametrize(("codec", "extension"), [("aac", "mp4"), ("ac3", "mkv"), ("libopus", "mkv")])
-def test_broken_packets_cost_sound_and_no_picture(tmp_path: Path, codec: str, extension: str) -> None:
-    path = film_with_sound(tmp_path / f"a.{extension}", codec, spoil=range(100, 400))
+@pytest.mark.parametrize(
+    ("codec", "extension", "first_bad"), [("aac", "mp4", 100), ("ac3", "mkv", 66), ("libopus", "mkv", 100)]
+)
+def test_broken_packets_cost_sound_and_no_picture(
+    tmp_path: Path, codec: str, extension: str, first_bad: int
+) -> None:
+    path = film_with_sound(tmp_path / f"a.{extension}", codec, spoil=range(first_bad, 400))  # from 2.1 s on
     cuts = cut_clips(str(path), spans_of(path, EDGES), str(tmp_path), KEEP)
     assert [cut["error"] for cut in cuts] == [None] * 3
     for cut, (first, end) in zip(cuts, EDGES, strict=True):
         assert shown_in(tmp_path / f"{cut['clip_id']}.mp4")[0] == list(range(first, end))
     assert cuts[0]["has_audio"]
-    assert [bool(cut["audio_error"]) for cut in cuts] == [False, True, True] or codec == "libopus"
+    # Opus decodes any bytes to some sound.
+    assert [bool(cut["audio_error"]) for cut in cuts] == [False, codec != "libopus", codec != "libopus"]
 
 
 def test_no_audio_and_an_unknown_codec(tmp_path: Path) -> None:
