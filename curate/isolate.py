@@ -47,15 +47,11 @@ class Isolated:
     Args:
         memory_gib: resident memory the child may hold, in GiB; above it is killed.
         recycle: calls after which a fresh child takes over.
-        environment: variables for the child beside ours, such as OMP_NUM_THREADS.
     """
 
-    def __init__(
-        self, *, memory_gib: float = 8.0, recycle: int = 200, environment: dict[str, str] | None = None
-    ) -> None:
+    def __init__(self, *, memory_gib: float = 8.0, recycle: int = 200) -> None:
         self._memory_gib = memory_gib
         self._recycle = recycle
-        self._environment = environment or {}
         self._calls = 0
         self._lifeline: int | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -123,11 +119,7 @@ class Isolated:
         self.close()
 
     def _start(self) -> subprocess.Popen[bytes]:
-        environment = {
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path),
-            **self._environment,
-        }
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
         theirs, self._lifeline = os.pipe()
         try:
             self._process = subprocess.Popen(

@@ -29,11 +29,13 @@ class InputFile:
         uri: where it lies, in a form that fsspec opens.
         size_bytes: its size.
         version: modification time or ETag; with uri and size it tells whether the file changed.
+        attempt: which try this is, from 1, over all runs of this version and configuration.
     """
 
     uri: str
     size_bytes: int
     version: str
+    attempt: int = 1
 
     @property
     def unit(self) -> str:
@@ -53,11 +55,12 @@ def find_inputs(uri: str) -> list[InputFile]:
         raise BadInput(f"input {uri!r} does not exist. Give a folder with videos, or one video file.")
     single = fs.isfile(root)
     entries = {root: fs.info(root)} if single else fs.find(root, detail=True)
+    local = _is_local(fs)
     files = [
         InputFile(
-            uri=str(fs.unstrip_protocol(path)) if not _is_local(fs) else str(path),
+            uri=_printable(str(path)) if local else str(fs.unstrip_protocol(path)),
             size_bytes=int(info["size"] or 0),
-            version=str(info.get("ETag") or info.get("mtime") or info.get("LastModified") or ""),
+            version=_version(info),
         )
         for path, info in entries.items()
         if single or os.path.splitext(path)[1].lower() in VIDEO_SUFFIXES
@@ -68,6 +71,20 @@ def find_inputs(uri: str) -> list[InputFile]:
             "Name the folder that holds the footage."
         )
     return sorted(files, key=lambda file: file.uri)
+
+
+def _printable(path: str) -> str:
+    """The path itself, or if its bytes are no UTF-8, which no table can hold, one that says so and opens nothing."""
+    return path.encode("utf-8", "backslashreplace").decode()
+
+
+def _version(info: dict) -> str:
+    if info.get("islink"):
+        try:
+            return str(os.stat(info["name"]).st_mtime)  # of the file that the link points to
+        except OSError:
+            pass
+    return str(info.get("ETag") or info.get("mtime") or info.get("LastModified") or "")
 
 
 def _is_local(fs: fsspec.AbstractFileSystem) -> bool:
@@ -86,20 +103,51 @@ def content_hash(path: str) -> str:
 def probe(path: str) -> dict:
     """Container facts of a local file, as columns of the sources table. Raises BadInput if it is no video.
 
-    Besides: `claimed_duration_s`, for setting a deadline.
+    Besides: `plausible_duration_s`, for setting a deadline.
 
     `n_frames`, `fps`, `duration_s`, `is_vfr`, width, height and rotation are measured while decoding instead
     (curate.analysis): what a container claims about them is often wrong.
     """
-    if os.path.getsize(path) == 0:
+    size_bytes = os.path.getsize(path)
+    if size_bytes == 0:
         raise BadInput("the file is empty (0 bytes)")
     with Video(path) as video:
         return {
             "container": video.container.format.name,
             "codec": video.stream.codec_context.name,
             "has_audio": bool(video.container.streams.audio),
-            "claimed_duration_s": (video.container.duration or 0) / 1e6,
+            "plausible_duration_s": plausible_duration_s(
+                (video.container.duration or 0) / 1e6,
+                video.stream.frames,
+                float(video.stream.guessed_rate or 0),
+                size_bytes,
+            ),
         }
+
+
+# Bounds that no real footage reaches: a frame takes bytes even where nothing moves, and a second takes no
+# more than so many at the highest rates of cameras.
+_LEAST_FRAME_BYTES = 32
+_MOST_BYTES_PER_S = 50e6
+
+
+def plausible_duration_s(claimed_s: float, n_frames: int, fps: float, size_bytes: int) -> float:
+    """Seconds of footage that a file can hold, for setting a deadline; never zero, negative or endless.
+
+    Args:
+        claimed_s: what the container says; may be 0, negative or nonsense.
+        n_frames: frames that the container says the stream has; 0 if it does not.
+        fps: frames per second that the container says; 0 if it does not.
+        size_bytes: size of the file, the one fact that cannot lie.
+    """
+    rate = fps if 1 <= fps <= 240 else 25.0
+    most_s = max(1.0, size_bytes / _LEAST_FRAME_BYTES / rate)
+    least_s = size_bytes / _MOST_BYTES_PER_S
+    counted_s = n_frames / rate if n_frames > 0 else 0.0
+    said_s = max(claimed_s, counted_s)
+    if not said_s > 0:  # nothing is known (NaN included): a low bitrate, to be on the safe side
+        said_s = size_bytes / 25e3
+    return max(least_s, min(said_s, most_s))
 
 
 class SidecarCaptions:
@@ -114,11 +162,11 @@ class SidecarCaptions:
         folder, name = path.rsplit("/", 1) if "/" in path else (".", path)
         stem = path.rsplit(".", 1)[0] if "." in name else path
         for sidecar in (f"{stem}.txt", f"{stem}.json"):
-            if fs.exists(sidecar):
+            if fs.isfile(sidecar):
                 return _read_sidecar(sidecar, fs.cat_file(sidecar))
         if folder not in self._tables:
             table = f"{folder}/captions.csv"
-            self._tables[folder] = _read_table(table, fs.cat_file(table)) if fs.exists(table) else {}
+            self._tables[folder] = _read_table(table, fs.cat_file(table)) if fs.isfile(table) else {}
         return self._tables[folder].get(name)
 
 

@@ -4,7 +4,10 @@ A unit is one input file. Its result is one small Parquet file in `_state/curate
 all by the worker that made it, so a killed job loses at most the files being worked on. Its name says all
 that a rerun must know:
 
-    SOURCE-UNIT-STAMP-STATUS.parquet      source_id, hash of the uri, hash of version and config, ok|partial|failed
+    SOURCE-UNIT-STAMP-STATUS-ATTEMPT.parquet
+
+SOURCE is the source_id, UNIT the hash of the uri, STAMP that of the file's version and the configuration, STATUS
+ok, partial, failed, or retry (failed in a way that may pass), and ATTEMPT counts the tries.
 
 The tables are a pure function of the units: read in the order of their names, which is the order of the
 tables' keys, they stream into Parquet without sorting and in bounded memory.
@@ -14,7 +17,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -37,13 +40,15 @@ class UnitName:
     unit: str
     stamp: str
     status: str
+    attempt: int = 1
 
     @classmethod
     def parse(cls, name: str) -> UnitName:
-        return cls(*name.removesuffix(".parquet").split("-"))
+        source, unit, stamp, status, *attempt = name.removesuffix(".parquet").split("-")
+        return cls(source, unit, stamp, status, *map(int, attempt))
 
     def __str__(self) -> str:
-        return f"{self.source}-{self.unit}-{self.stamp}-{self.status}.parquet"
+        return f"{self.source}-{self.unit}-{self.stamp}-{self.status}-{self.attempt}.parquet"
 
 
 def stamp_of(file: InputFile, config_hash: str) -> str:
@@ -53,12 +58,27 @@ def stamp_of(file: InputFile, config_hash: str) -> str:
 
 
 def pending(
-    dataset: Dataset, files: list[InputFile], config_hash: str, *, retry_failed: bool = False
+    dataset: Dataset, files: list[InputFile], config_hash: str, *, tries: int = 3, retry_failed: bool = False
 ) -> list[InputFile]:
-    """The files without a committed result for this version and configuration."""
-    names = [UnitName.parse(name) for name in dataset.files(FOLDER, ".parquet")]
-    done = {(n.unit, n.stamp) for n in names if not (retry_failed and n.status == "failed")}
-    return [file for file in files if (file.unit, stamp_of(file, config_hash)) not in done]
+    """The files without a final result for this version and configuration, with the number of this attempt.
+
+    A failure that may pass (a deadline, a killed process, memory, the network) is tried `tries` times in all,
+    one that will not only with `retry_failed`.
+    """
+    found: dict[tuple[str, str], list[UnitName]] = {}
+    for name in map(UnitName.parse, dataset.files(FOLDER, ".parquet")):
+        found.setdefault((name.unit, name.stamp), []).append(name)
+    todo = []
+    for file in files:
+        names = found.get((file.unit, stamp_of(file, config_hash)), [])
+        attempts = max((name.attempt for name in names), default=0)
+        status = {name.status for name in names}
+        if status & {"ok", "partial"}:
+            continue
+        if not retry_failed and ("failed" in status or attempts >= tries):
+            continue
+        todo.append(replace(file, attempt=attempts + 1))
+    return todo
 
 
 class CommitUnits:
@@ -80,8 +100,13 @@ class CommitUnits:
 
     def _commit(self, row: dict) -> dict:
         source = row["source"]
-        unit, stamp = row["unit"].split("-")
-        name = UnitName(source["source_id"] or UNREADABLE, unit, stamp, source["status"])
+        unit, stamp, *more = row["unit"].split("-")
+        attempt = int(more[0]) if more else 1
+        status = source["status"]
+        if status == "failed":
+            source["attempts"] = attempt
+            status = "retry" if source["failure"] == "transient" else "failed"
+        name = UnitName(source["source_id"] or UNREADABLE, unit, stamp, status, attempt)
         with self._dataset.atomic_writer(FOLDER, str(name)) as file:
             pq.write_table(pa.Table.from_pylist([row], schema=UNIT), file, compression="zstd")
         return {
@@ -95,12 +120,12 @@ class CommitUnits:
 def drop_superseded(dataset: Dataset, current: dict[str, str]) -> None:
     """Remove units whose file was analysed again: all but the stamp in `current` (unit -> stamp).
 
-    After a retry a file may have a failed and a good unit of the same stamp: the better one stays.
+    After a retry a file may have several units of the same stamp: the good one stays, else the last try.
     """
-    rank = {"ok": 0, "partial": 1, "failed": 2}
+    rank = {"ok": 0, "partial": 1, "failed": 2, "retry": 2}
     names = [UnitName.parse(name) for name in dataset.files(FOLDER, ".parquet")]
     best: dict[tuple[str, str], UnitName] = {}
-    for name in sorted(names, key=lambda n: (rank[n.status], str(n))):
+    for name in sorted(names, key=lambda n: (rank[n.status], -n.attempt, str(n))):
         best.setdefault((name.unit, name.stamp), name)
     for name in names:
         stale = name.unit in current and name.stamp != current[name.unit]

@@ -30,7 +30,7 @@ class CurateConfig:
         rules: thresholds of the decisions.
         engine: ray streams over a cluster or this machine; local runs in this process. Same tables.
         ray: how to reach or start Ray.
-        retry_failed: try files again whose last result was failed.
+        retry_failed: try files again whose failure was for good; one that may pass is tried again anyway.
     """
 
     input: str
@@ -55,11 +55,15 @@ def curate(config: CurateConfig) -> None:
 
     files = find_inputs(config.input)
     dataset = Dataset(config.dataset)
-    made_by = config_hash([asdict(config.sources), config.clip.model, config.clip.aesthetic_weights])
+    made_by = config_hash([asdict(config.sources.analysis), config.clip.model, config.clip.aesthetic_weights])
     stamps = {file.unit: stamp_of(file, made_by) for file in files}
-    todo = pending(dataset, files, made_by, retry_failed=config.retry_failed)
+    todo = pending(dataset, files, made_by, tries=config.sources.tries, retry_failed=config.retry_failed)
     items = [
-        {"unit": f"{file.unit}-{stamps[file.unit]}", "uri": file.uri, "size_bytes": file.size_bytes}
+        {
+            "unit": f"{file.unit}-{stamps[file.unit]}-{file.attempt}",
+            "uri": file.uri,
+            "size_bytes": file.size_bytes,
+        }
         for file in todo
     ]
     if len(todo) < len(files):

@@ -86,12 +86,11 @@ def test_child_is_recycled() -> None:
     assert pids[0] != pids[2]
 
 
-def test_environment_of_the_child() -> None:
-    isolated = Isolated(environment={"OMP_NUM_THREADS": "3"})
-    try:
-        assert isolated.call("os:getenv", "OMP_NUM_THREADS", deadline_s=SLOW_S) == "3"
-    finally:
-        isolated.close()
+def test_settings_of_threads_and_devices_reach_the_child(
+    monkeypatch: pytest.MonkeyPatch, child: Isolated
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert child.call("os:getenv", "OMP_NUM_THREADS", deadline_s=SLOW_S) == "3"
 
 
 PARENT = """
