@@ -86,6 +86,8 @@ def clip_id(source_id: str, start_s: float, end_s: float) -> str:
 
 def analyse(path: str, source_id: str, config: AnalysisConfig) -> Analysis:
     """Decode a local file once. Raises BadInput if it cannot be opened; damage within is kept as `error`."""
+    # One thread: OpenCV's flow depends on the number of its threads, and results must not depend on the machine.
+    cv2.setNumThreads(1)
     passes = Video.passes_begun
     with Video(path, threads=config.threads) as video:
         reader = VectorReader(video) if config.motion_source == "codec" else None

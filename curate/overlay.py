@@ -56,12 +56,15 @@ class _Block:
 
     @classmethod
     def of(cls, grays: list[np.ndarray], shape: tuple[int, ...]) -> _Block:
-        dx, dy, length, square = (np.zeros(shape, np.float32) for _ in range(4))
+        dx, dy, length, square = np.zeros((4, *shape), np.float32)
         for gray in grays:
             sharp = cv2.addWeighted(gray, 1, cv2.GaussianBlur(gray, (0, 0), WIDEST_EDGE), -1, 128)
             x, y = (part.astype(np.float32) / 8 for part in cv2.spatialGradient(sharp))
             squares = x * x + y * y
-            dx, dy, length, square = dx + x, dy + y, length + np.sqrt(squares), square + squares
+            dx += x
+            dy += y
+            length += np.sqrt(squares)
+            square += squares
         return cls(dx, dy, length, square, len(grays))
 
     def __add__(self, other: _Block) -> _Block:

@@ -123,6 +123,11 @@ class Shrink:
         return max(16, round(self.displayed[0] * lines / self.displayed[1] / 2) * 2)
 
 
+def shot_picture(frame: Frame) -> np.ndarray:
+    """(27, 48, 3) uint8 RGB of one frame, for the shot finder alone."""
+    return Shrink(frame)(frame).tiny_rgb()
+
+
 class Small:
     """Small pictures of one frame. Use it before the decoder's frame is gone; what it returns may be kept."""
 
