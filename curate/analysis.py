@@ -16,6 +16,7 @@ from typing import Literal
 import cv2
 import numpy as np
 
+from curate.ahead import decoded_ahead
 from curate.frames import Frame, Video, even_times
 from curate.measures import Kept, phash, shot_scores, within
 from curate.motion_vectors import VectorGrid, VectorReader
@@ -40,7 +41,7 @@ class AnalysisConfig:
         edge_keyframes: besides, the pictures at 5 % and 95 % of the shot, as its first and last keyframe.
         motion_source: flow measures optical flow; codec reads the motion vectors of H.264 and MPEG-4 instead, an
             approximation, and falls back to flow where a codec has none.
-        threads: decoder threads per source.
+        threads: decoder threads per source; with two or more, decoding also runs ahead of measuring.
     """
 
     shots: ShotConfig = field(default_factory=ShotConfig)
@@ -93,7 +94,8 @@ def analyse(path: str, source_id: str, config: AnalysisConfig) -> Analysis:
         reader = VectorReader(video) if config.motion_source == "codec" else None
         shots = _Shots(source_id, config, reader)
         clock = _Clock()
-        for frame in video.frames():
+        frames = video.frames()
+        for frame in decoded_ahead(frames) if config.threads > 1 else frames:
             clock.push(frame)
             shots.push(frame)
         error = video.damage

@@ -71,16 +71,14 @@ def flow_fields(grays: list[np.ndarray], times_s: list[float]) -> FlowFields:
     speeds, seen = [], []
     for i, (one, two) in enumerate(pairwise(grays)):
         dx, dy = _shift(halves[i], halves[i + 1], window, LEAST_SHIFT * diagonal)
-        y, x = slice(max(0, -dy), height - max(0, dy)), slice(max(0, -dx), width - max(0, dx))
-        field = np.zeros((height, width, 2), np.float32)
-        shown = np.zeros((height, width), np.float32)
-        part = np.ascontiguousarray(one[y, x])
-        moved = np.ascontiguousarray(two[y.start + dy : y.stop + dy, x.start + dx : x.stop + dx])
-        field[y, x] = dis.calc(part, moved, None) + np.array([dx, dy], np.float32)  # type: ignore[call-overload]
-        shown[y, x] = 1
+        if dx or dy:
+            field, shown = _shifted_flow(dis, one, two, dx, dy)
+            share = cv2.resize(shown, (columns, rows), interpolation=cv2.INTER_AREA)
+            seen.append((share > 0.99).astype(np.float32))
+        else:
+            field = dis.calc(one, two, None)  # type: ignore[call-overload]
+            seen.append(np.ones((rows, columns), np.float32))
         mean = cv2.resize(field, (columns, rows), interpolation=cv2.INTER_AREA)
-        share = cv2.resize(shown, (columns, rows), interpolation=cv2.INTER_AREA)
-        seen.append((share > 0.99).astype(np.float32))
         speeds.append(mean * np.float32(100 / (diagonal * steps_s[i])))
     textures = np.stack([_texture(gray, (columns, rows)) for gray in grays[:-1]])
     inside = np.stack(seen)
@@ -103,6 +101,21 @@ def cell_places(rows: int, columns: int, aspect: float) -> np.ndarray:
         indexing="ij",
     )
     return np.stack([x, y], -1).astype(np.float32)
+
+
+def _shifted_flow(
+    dis: cv2.DISOpticalFlow, one: np.ndarray, two: np.ndarray, dx: int, dy: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Flow (H, W, 2) of a picture that moved by about (dx, dy), and (H, W) float32 1 where both show it, else 0."""
+    height, width = one.shape
+    y, x = slice(max(0, -dy), height - max(0, dy)), slice(max(0, -dx), width - max(0, dx))
+    moved = two[y.start + dy : y.stop + dy, x.start + dx : x.stop + dx]
+    flow = dis.calc(np.ascontiguousarray(one[y, x]), np.ascontiguousarray(moved), None)  # type: ignore[call-overload]
+    field = np.zeros((height, width, 2), np.float32)
+    shown = np.zeros((height, width), np.float32)
+    field[y, x] = flow + np.array([dx, dy], np.float32)
+    shown[y, x] = 1
+    return field, shown
 
 
 def _enlarged(gray: np.ndarray) -> np.ndarray:

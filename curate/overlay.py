@@ -29,7 +29,7 @@ LEAST_PICTURES = 4
 LEAST_TRAVEL, LEAST_ACROSS = 0.05, 0.03
 LEAST_JUDGED = 0.5  # share of the picture that must be judged
 LOOK = 3.0  # pixels of travel that give one more independent look at what is behind an edge
-WIDEST_EDGE = 4.0  # pixels (sigma): blurred edges, which take long to move away, are filtered out
+WIDEST_EDGE = 13  # pixels: blurred edges, which take long to move away, are filtered out
 LEAST_GRADIENT = 4.0  # luma per pixel, of the mean
 STANDS_OUT = 4.0  # standard errors
 MOST_EDGES = 0.5  # more than this share of all edges cannot be overlays: the camera was misjudged
@@ -58,7 +58,7 @@ class _Block:
     def of(cls, grays: list[np.ndarray], shape: tuple[int, ...]) -> _Block:
         dx, dy, length, square = np.zeros((4, *shape), np.float32)
         for gray in grays:
-            sharp = cv2.addWeighted(gray, 1, cv2.GaussianBlur(gray, (0, 0), WIDEST_EDGE), -1, 128)
+            sharp = cv2.addWeighted(gray, 1, cv2.blur(gray, (WIDEST_EDGE, WIDEST_EDGE)), -1, 128)
             x, y = (part.astype(np.float32) / 8 for part in cv2.spatialGradient(sharp))
             squares = x * x + y * y
             dx += x
