@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -23,6 +24,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation
 
 from curate.errors import BadInput
+from curate.faults import Faults
 
 
 @dataclass(frozen=True)
@@ -80,13 +82,10 @@ class Video:
     """An open video file. Raises BadInput when it cannot be opened or has no picture.
 
     A damaged packet costs the pictures up to the next keyframe, which would be smeared, and not the file:
-    reading goes on there. What was met lies in these attributes afterwards, and `damage` tells it in words.
+    reading goes on there.
 
     Attributes:
-        errors: the first 20 decoding errors in full, each with its place.
-        error_count: decoding errors in all.
-        lost_pictures: pictures left out because they depend on damaged data.
-        untimely: pictures left out because their timestamp repeats or goes backward.
+        faults: what went wrong so far.
         passes_begun: how often a pass over the frames of any video was begun in this process.
     """
 
@@ -95,8 +94,7 @@ class Video:
     def __init__(self, path: str, *, threads: int = 1) -> None:
         self._path = os.path.abspath(path)  # a bare name could read as a protocol, such as concat:a|b
         self._threads = threads
-        self.errors: list[str] = []
-        self.error_count = self.lost_pictures = self.untimely = self._shown = 0
+        self.faults = Faults()
         self.first_pts: int | None = None
         self._counted = False  # the stream has no timestamps: pictures are timed by their number
         self._open()
@@ -132,16 +130,8 @@ class Video:
 
     @property
     def damage(self) -> str | None:
-        """What was left out while reading and the first errors in full, or None if all went well."""
-        parts = []
-        if self.error_count:
-            parts.append(
-                f"{self.error_count} decoding errors, {self.lost_pictures} pictures lost with them:\n"
-                + "\n".join(self.errors)
-            )
-        if self.untimely > _UNTIMELY_SHARE * self._shown:
-            parts.append(f"{self.untimely} pictures have a repeated or backward timestamp and were left out")
-        return "; ".join(parts) or None
+        """What was left out while reading, with the first errors in full, or None if all went well."""
+        return self.faults.text()
 
     def frames(self) -> Iterator[Frame]:
         """Every frame in presentation order, except those that damage has spoilt."""
@@ -149,15 +139,16 @@ class Video:
         base = self.stream.time_base or 0
         frame_s = 1 / float(self.stream.guessed_rate or 25)  # where timestamps are missing
         last = -math.inf
-        self._shown = 0
+        faults = self.faults
+        faults.shown = 0
         # AVI stores no presentation times, and what FFmpeg guesses is wrong with B-frames.
         avi = self.container.format.name == "avi"
         for raw in self._pictures():
             pts = raw.dts if avi else raw.pts
-            if pts is None and not self._shown:
+            if pts is None and not faults.shown:
                 self._counted = True
             if self._counted:
-                time_s = self._shown * frame_s
+                time_s = faults.shown * frame_s
             elif pts is None:
                 time_s = last + frame_s
             else:
@@ -165,11 +156,23 @@ class Video:
                     self.first_pts = pts
                 time_s = float((pts - self.first_pts) * base)
             if time_s <= last:  # it cannot be shown
-                self.untimely += 1
+                faults.untimely += 1
                 continue
             last = time_s
-            self._shown += 1
-            yield Frame(time_s, float((raw.duration or 0) * base), raw, self.sample_aspect)
+            frame = Frame(time_s, float((raw.duration or 0) * base), raw, self.sample_aspect)
+            faults.shown += 1
+            faults.end_s = time_s + frame.duration_s
+            yield frame
+        faults.finish(self._promised_s(), self.stream.frames)
+
+    def _promised_s(self) -> float | None:
+        """Length of the video stream as the container's header says, if it does."""
+        if self.container.format.name in ("mpeg", "mpegts"):
+            return None  # no header: FFmpeg guesses it from the last timestamps
+        if self.stream.duration and self.stream.time_base:
+            return float(self.stream.duration * self.stream.time_base)
+        said = re.fullmatch(r"(\d+):(\d\d):(\d\d\.\d+)", self.stream.metadata.get("DURATION", ""))
+        return int(said[1]) * 3600 + int(said[2]) * 60 + float(said[3]) if said else None
 
     def _pictures(self) -> Iterator[VideoFrame]:
         """What the decoder gives, less what depends on damaged data."""
@@ -200,19 +203,16 @@ class Video:
                 elif raw.key_frame:
                     spoilt = False
                 if spoilt:
-                    self.lost_pictures += 1
+                    self.faults.lost_pictures += 1
                 else:
                     yield raw
         self._note(None, f"given up after {MAX_BAD_IN_A_ROW} damaged packets in a row")
 
-    def _note(self, packet: av.Packet | None, text: str) -> None:
-        self.error_count += 1
-        if len(self.errors) < _MAX_ERRORS_KEPT:
-            pts = packet.pts if packet is not None else None
-            place = f"after frame {self._shown}"
-            if pts is not None and self.stream.time_base:
-                place = f"at {float((pts - (self.first_pts or 0)) * self.stream.time_base):.3f} s, {place}"
-            self.errors.append(f"{place}: {text}")
+    def _note(self, packet: av.Packet | None, error: str) -> None:
+        pts = packet.pts if packet is not None else None
+        base = self.stream.time_base
+        time_s = None if pts is None or base is None else float((pts - (self.first_pts or 0)) * base)
+        self.faults.note(error, time_s)
 
     def frames_from(self, start_s: float) -> Iterator[Frame]:
         """Frames from the first one at or after `start_s` (one millisecond of tolerance), by seeking."""
@@ -251,8 +251,6 @@ class Video:
 
 
 MAX_BAD_IN_A_ROW = 500
-_MAX_ERRORS_KEPT = 20
-_UNTIMELY_SHARE = 0.02
 _SEEK_MARGINS_S = (0.0, 1.0, 10.0)
 _ATTACHED = av.stream.Disposition.attached_pic
 

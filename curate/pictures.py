@@ -119,8 +119,9 @@ class Shrink:
         return Small(frame.raw, self)
 
     def width(self, lines: int) -> int:
-        """The even width of a picture of `lines` lines; at least 16 pixels."""
-        return max(16, round(self.displayed[0] * lines / self.displayed[1] / 2) * 2)
+        """The even width of a picture of `lines` lines; at least 16 pixels, at most 16 times its height."""
+        width = round(self.displayed[0] * lines / self.displayed[1] / 2) * 2
+        return min(max(16, width), 16 * lines)  # a banner of two lines would become millions of pixels
 
 
 def shot_picture(frame: Frame) -> np.ndarray:

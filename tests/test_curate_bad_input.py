@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
 import av
-import numpy as np
+import bad_files
 import pytest
+from bad_files import CORPUS
 from conftest import moving_square, write_video
 
 from curate.dataset import Dataset
+from curate.errors import BadInput
+from curate.frames import Video
 from pipelines.curate import main as curate
 
 
@@ -48,49 +52,6 @@ def test_empty_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
 
 def make_text(path: Path) -> None:
     path.write_text("just words, no video")
-
-
-def make_zero_bytes(path: Path) -> None:
-    path.touch()
-
-
-def make_truncated(path: Path) -> None:
-    whole = write_video(path.with_name("whole.tmp.mp4"), moving_square(40))
-    path.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])  # the index at the end is gone
-    whole.unlink()
-
-
-def make_audio_only(path: Path) -> None:
-    with av.open(str(path), "w") as out:
-        stream = out.add_stream("aac", rate=44100, layout="mono")
-        frame = av.AudioFrame.from_ndarray(np.zeros((1, 44100), np.float32), format="fltp", layout="mono")
-        frame.rate = 44100
-        out.mux(stream.encode(frame))
-        out.mux(stream.encode(None))
-
-
-def make_unreadable(path: Path) -> None:
-    path.symlink_to(path.with_name("gone.mp4"))
-
-
-@pytest.mark.parametrize(
-    ("make", "error"),
-    [
-        (make_text, "not a readable video"),
-        (make_zero_bytes, "the file is empty (0 bytes)"),
-        (make_truncated, "not a readable video"),
-        (make_audio_only, "no video stream (the file holds audio streams only)"),
-        (make_unreadable, "No such file or directory"),
-    ],
-)
-def test_bad_file_is_a_failed_row_and_spares_the_rest(films: Path, tmp_path: Path, make, error: str) -> None:
-    make(films / "bad.mp4")
-    assert run(films, tmp_path / "out") == 0
-    rows = sources(tmp_path / "out")
-    assert rows["bad.mp4"]["status"] == "failed"
-    assert error in rows["bad.mp4"]["error"]
-    assert rows["good.mp4"]["status"] == "ok"
-    assert len(Dataset(str(tmp_path / "out")).read("clips")) == 1
 
 
 def test_only_bad_files_is_still_a_complete_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -166,3 +127,74 @@ def test_real_edge_cases_are_all_accounted_for(footage: Path, tmp_path: Path) ->
     assert "Invalid data found when processing input" in rows["corrupted.mp4"]["error"]
     assert (rows["rotated_phone.mp4"]["width"], rows["rotated_phone.mp4"]["rotation_deg"]) == (544, 90)
     assert rows["vfr_dropped_frames.mp4"]["is_vfr"] is True
+
+
+def fill(folder: Path) -> None:
+    """The corpus of bad files, two good films, and names that have broken programs before."""
+    for bad in CORPUS:
+        bad.make(folder / bad.name)
+    good = moving_square(40, seed=5)
+    write_video(folder / "good.mp4", good)
+    (folder / "folder.mp4").joinpath("inside.mp4").write_bytes((folder / "good.mp4").read_bytes())
+    for i, name in enumerate(ODD_NAMES):
+        shutil.copy(write_video(folder / "tmp.mp4", moving_square(26 + i, seed=i)), folder / name)
+    (folder / "tmp.mp4").unlink()
+    with open(os.fsencode(folder) + b"/not utf-8 \xff.mp4", "wb") as file:
+        file.write((folder / "good.mp4").read_bytes())
+
+
+ODD_NAMES = [
+    "a\nnew line.mp4",
+    'it\'s "quoted" $(touch x) `id` ;&|.mp4',
+    "emoji 🎬 and %03d and #fragment?query.mp4",
+    "concat:a|b.mp4",
+    "-y.mp4",
+    "l" + "o" * 240 + "ng.mp4",
+]
+
+
+@pytest.mark.parametrize("engine", ["local", pytest.param("ray", marks=pytest.mark.slow)])
+def test_corpus_of_bad_files(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], engine: str, request: pytest.FixtureRequest
+) -> None:
+    if engine == "ray":
+        request.getfixturevalue("ray_cluster")
+    folder = tmp_path / "corpus"
+    folder.mkdir()
+    fill(folder)
+    assert run(folder, tmp_path / "out", f"--engine={engine}") == 0
+    said = capsys.readouterr().out
+    rows = sources(tmp_path / "out")
+    for bad in CORPUS:
+        row = rows.pop(bad.name, None)
+        if bad.status is None:
+            assert row is None
+            continue
+        assert row is not None, bad.name
+        assert (bad.name, row["status"], row["error"]) == (bad.name, bad.status, row["error"])
+        assert (bad.error or "") in (row["error"] or ""), bad.name
+        assert (row["error"] is None) == (row["status"] == "ok")
+        assert row["failure"] == ("permanent" if row["status"] == "failed" else None)
+        assert bad.n_frames in (None, row["n_frames"]), bad.name
+    assert "rename the file" in rows.pop("not utf-8 \\udcff.mp4")["error"]
+    assert {name: rows.pop(name)["status"] for name in ODD_NAMES} == dict.fromkeys(ODD_NAMES, "ok")
+    assert {row["status"] for row in rows.values()} == {"ok"}
+    assert set(rows) == {"good.mp4", "inside.mp4"}
+    assert f"files  {len(CORPUS) + len(ODD_NAMES) + 2} in = " in said
+
+    table = Dataset(str(tmp_path / "out")).read("sources").to_pylist()
+    clips = Dataset(str(tmp_path / "out")).read("clips").to_pylist()
+    with_clips = {row["source_id"] for row in table if row["status"] != "failed" and not row["duplicate_of"]}
+    assert {clip["source_id"] for clip in clips} == with_clips  # each file that is not failed has its clips
+    decisions = Dataset(str(tmp_path / "out")).read("decisions").to_pylist()
+    assert {row["clip_id"] for row in decisions} == {clip["clip_id"] for clip in clips}
+    assert sum(row["keep"] for row in decisions) + sum(not row["keep"] for row in decisions) == len(clips)
+
+
+def test_playlists_would_be_followed_if_they_were_not_refused(tmp_path: Path) -> None:
+    """The danger is real: FFmpeg as it comes reads the other file."""
+    bad_files.ffconcat(tmp_path / "list.mp4")
+    with av.open(str(tmp_path / "list.mp4"), options={"safe": "0"}) as followed:
+        assert len(list(followed.decode(video=0))) == 40
+    with pytest.raises(BadInput, match="Playlists"):
+        Video(str(tmp_path / "list.mp4"))

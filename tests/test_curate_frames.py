@@ -110,18 +110,29 @@ def test_damage_costs_the_pictures_up_to_the_next_keyframe(
     assert set(frames) >= {*range(25), *range(50, 100)}
     assert not set(frames) & set(range(38, 50))
     assert all(shown == number for number, shown in frames.items())  # what is left is not smeared
-    assert 1 <= video.error_count <= 15
-    assert video.lost_pictures >= 9
-    assert "Invalid data found" in video.errors[0]
-    assert f"{video.error_count} decoding errors, {video.lost_pictures} pictures lost" in str(video.damage)
+    assert 1 <= video.faults.error_count <= 15
+    assert video.faults.error_count + video.faults.lost_pictures >= 12
+    assert "Invalid data found" in video.faults.errors[0]
+    assert f"decoding errors: {video.faults.error_count}, pictures lost" in str(video.damage)
+
+
+def test_a_file_cut_off_between_two_packets_does_not_pass_for_whole(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mkv", numbered(100), options=FIXED_GOPS)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with Video(str(path)) as video:
+        end_s = list(video.frames())[-1].time_s + 0.04
+    assert end_s < 3
+    assert f"ends at {end_s:.3f} s, {4 - end_s:.3f} s before the end that the container promises" in str(
+        video.damage
+    )
 
 
 def test_encrypted_film_is_given_up(tmp_path: Path) -> None:
     path = damaged(tmp_path / "a.mp4", range(100))
     with Video(str(path)) as video:
         assert not list(video.frames())
-    assert video.error_count >= 20
-    assert len(video.errors) == 20
+    assert video.faults.error_count >= 20
+    assert len(video.faults.errors) == 20
 
 
 def test_frames_from_goes_on_after_damage(tmp_path: Path) -> None:
