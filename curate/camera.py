@@ -1,8 +1,8 @@
 """What the camera does, told from the flow: an affine motion of the whole picture, and what is left over.
 
     moves = camera_moves(fields)              # fields: curate.motion.FlowFields
-    camera(moves)                             # "pan", "zoom_in", ...
-    object_motion(fields, moves)              # % of the diagonal per second
+    camera(moves, fields.times_s)             # "pan", "zoom_in", ...
+    camera_flow(fields, moves)                # what the camera alone would do to each cell
 
 For each pair of pictures an affine motion is fitted to the flow by iteratively reweighted least squares, with
 the weights of Geman and McClure (1985) at a narrowing scale, so that what moves by itself loses its say. Of its
@@ -89,16 +89,10 @@ def camera(moves: CameraMoves, times_s: np.ndarray) -> str:
     return ("pan", "tilt", "zoom_in" if course[:, 2].sum() > 0 else "zoom_out", "roll")[first]
 
 
-def object_motion(fields: FlowFields, moves: CameraMoves) -> float:
-    """Median over time of the mean length of what the camera does not explain, % of the diagonal per second.
-
-    A cell without texture counts as moving with the camera.
-    """
-    n, rows, columns = fields.trust.shape
-    design = np.concatenate([np.ones((rows, columns, 1)), fields.places], -1).reshape(-1, 3)
-    left = fields.speeds.reshape(n, -1, 2) - design @ moves.affine
-    lengths = np.hypot(left[..., 0], left[..., 1]) * fields.trust.reshape(n, -1)
-    return float(np.median(lengths.sum(1) / fields.seen.reshape(n, -1).sum(1)))
+def camera_flow(fields: FlowFields, moves: CameraMoves) -> np.ndarray:
+    """(N, R, C, 2): the speed that the camera gives each cell, in % of the diagonal per second."""
+    ones = np.ones((*fields.places.shape[:2], 1))
+    return np.concatenate([ones, fields.places], -1) @ moves.affine[:, None]
 
 
 def _course(speeds: np.ndarray, times_s: np.ndarray) -> np.ndarray:

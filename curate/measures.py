@@ -15,8 +15,8 @@ import cv2
 import numpy as np
 
 from curate.borders import Box, borders, displayed_crop
-from curate.camera import camera, camera_moves, object_motion
-from curate.motion import FlowFields, flow_fields, motion
+from curate.camera import camera, camera_flow, camera_moves
+from curate.motion import FlowFields, flow_fields, motion, object_motion
 from curate.motion_vectors import VectorGrid, vector_fields
 from curate.overlay import NotMoving, overlay_area
 
@@ -74,14 +74,15 @@ def _moving_scores(
     scores: dict, grays: list[np.ndarray], times_s: list[float], fields: FlowFields
 ) -> dict[str, str]:
     """Fill in what is told from the flow; returns the reasons for what is missing."""
-    scores["motion"] = motion(fields)
+    moves = camera_moves(fields)
+    carried = camera_flow(fields, moves)
+    scores["motion"] = motion(fields, carried)
     textured = float((fields.trust > 0.5).mean())
     if textured < LEAST_TEXTURE:
         reason = f"too little texture to follow: {100 * textured:.1f} % of the picture"
         return dict.fromkeys(("camera", "object_motion", "overlay_area"), reason)
-    moves = camera_moves(fields)
     scores["camera"] = camera(moves, fields.times_s)
-    scores["object_motion"] = object_motion(fields, moves)
+    scores["object_motion"] = object_motion(fields, carried)
     try:
         scores["overlay_area"] = overlay_area(grays, times_s, moves, fields.times_s)
     except NotMoving as reason:

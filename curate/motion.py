@@ -1,7 +1,9 @@
 """How fast the picture moves: dense optical flow between sampled pictures.
 
     fields = flow_fields(grays, times_s)      # grays: (H, W) uint8 luma of about 144 lines, some 8 a second
-    motion(fields)                            # % of the picture's diagonal per second
+    carried = camera_flow(fields, moves)      # of curate.camera
+    motion(fields, carried)                   # % of the picture's diagonal per second
+    object_motion(fields, carried)            # the part of it that the camera does not explain
 
 The flow is DIS (Kroeger et al., "Fast Optical Flow using Dense Inverse Search", 2016). DIS looks near by only,
 and loses what moves further than about 8 % of the diagonal between two pictures. So the shift of the picture as
@@ -29,6 +31,9 @@ LEAST_SHIFT = 0.04
 LEAST_SIDE = 48  # pixels that DIS needs: it crashes on pictures much smaller
 # Texture of a cell (see _texture) at which its flow is half trusted; coding noise stays below it.
 HALF_TRUST = 2.0
+# Texture at which a cell's flow is half believed, where it is not one voice among many as in the camera's fit: what
+# optical flow says of flat parts is made up from their neighbourhood, so they count as moving with the camera.
+HALF_CLEAR = 30.0
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,7 @@ class FlowFields:
     Attributes:
         speeds: (N, R, C, 2) float32, to the right and down, in % of the diagonal per second.
         trust: (N, R, C) float32, 0 where there is no texture to follow, towards 1 where there is.
+        clear: (N, R, C) float32, the same, stricter.
         seen: (N, R, C) float32, 1 for cells that both pictures show, 0 for those that left the picture.
         places: (R, C, 2) float32, cell centres from the picture's centre, in parts of the diagonal.
         times_s: (N,) middle of each pair in seconds.
@@ -46,15 +52,32 @@ class FlowFields:
 
     speeds: np.ndarray
     trust: np.ndarray
+    clear: np.ndarray
     seen: np.ndarray
     places: np.ndarray
     times_s: np.ndarray
     steps_s: np.ndarray
 
 
-def motion(fields: FlowFields) -> float:
-    """Median over time of the mean length of the flow, in % of the diagonal per second."""
-    lengths = np.hypot(fields.speeds[..., 0], fields.speeds[..., 1])
+def motion(fields: FlowFields, carried: np.ndarray) -> float:
+    """Median over time of the mean length of the flow, in % of the diagonal per second.
+
+    `carried`: (N, R, C, 2) what the camera's motion gives each cell, in the unit of `fields.speeds`.
+    """
+    lengths = _lengths(carried) + fields.clear * (_lengths(fields.speeds) - _lengths(carried))
+    return _typical(fields, lengths)
+
+
+def object_motion(fields: FlowFields, carried: np.ndarray) -> float:
+    """The same of what is left of the flow beside the camera's."""
+    return _typical(fields, fields.clear * _lengths(fields.speeds - carried))
+
+
+def _lengths(vectors: np.ndarray) -> np.ndarray:
+    return np.hypot(vectors[..., 0], vectors[..., 1])
+
+
+def _typical(fields: FlowFields, lengths: np.ndarray) -> float:
     return float(np.median((lengths * fields.seen).sum((1, 2)) / fields.seen.sum((1, 2))))
 
 
@@ -85,6 +108,7 @@ def flow_fields(grays: list[np.ndarray], times_s: list[float]) -> FlowFields:
     return FlowFields(
         np.stack(speeds),
         inside * textures**2 / (textures**2 + HALF_TRUST**2),
+        inside * textures**2 / (textures**2 + HALF_CLEAR**2),
         inside,
         cell_places(rows, columns, width / height),
         (np.array(times_s[:-1]) + times_s[1:]) / 2,

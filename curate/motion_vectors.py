@@ -107,6 +107,7 @@ def vector_fields(grids: list[VectorGrid], box: Box, shape: tuple[int, ...]) -> 
     return FlowFields(
         speeds.astype(np.float32),
         known,
+        known,
         np.ones_like(known),
         cell_places(known.shape[1], known.shape[2], w / h),
         np.array([(grid.begin_s + grid.end_s) / 2 for grid in grids]),
