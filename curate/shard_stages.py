@@ -57,7 +57,6 @@ _ENCODED = (
     "copied",
     "has_audio",
     "audio_error",
-    "n_decoded",
     "error",
 )
 CUT = pa.schema(
@@ -98,7 +97,9 @@ class CutClips:
                     cuts = self._in_child(path, spans, folder, deadline_s)
             except (BadInput, OSError, RuntimeError) as error:
                 cuts = [{"clip_id": span.clip_id, "error": str(error)} for span in spans]
+            # What it cost depends on what else was cut in this run: told, never stored.
             encoded_s = sum(cut.pop("encoded_s", 0.0) for cut in cuts)
+            n_decoded = sum(cut.pop("n_decoded", 0) for cut in cuts)
             for cut in cuts:
                 cut["cut_id"] = ids[cut["clip_id"]]
                 if cut["error"] is None:
@@ -116,7 +117,7 @@ class CutClips:
             "clips": len(cuts) - failed,
             "failed": failed,
             "encoded_s": encoded_s,
-            "n_decoded": sum(cut.get("n_decoded") or 0 for cut in cuts),
+            "n_decoded": n_decoded,
         }
 
     def _cut_before(self, unit: str, again: dict[str, str]) -> list[dict]:

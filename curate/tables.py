@@ -179,7 +179,6 @@ SHARDS = _schema(
     ),
     _column("has_audio", pa.bool_(), "true if KEY.mp4 holds an audio track"),
     _column("audio_error", pa.string(), "why audio that was to be kept is missing, or only partly there"),
-    _column("n_decoded", pa.int32(), "frames of the source decoded for this clip, skipped ones included"),
     _column(
         "error", pa.string(), "why the clip could not be cut; shard is then null; the next run tries again"
     ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,34 @@ def test_plan_places_every_clip_once_within_the_limits() -> None:
     assert plan == plan_shards(clips[::-1], ShardConfig(target_mib=1.0, max_clips=8))
     first = [int(key, 16) for key in plan["16x9_360p_4s/00000.tar"]]
     assert first != sorted(first)  # neighbours come from different sources
+
+
+@pytest.mark.parametrize(
+    ("counts", "touching"),
+    [
+        ([10] * 10, 0),
+        ([50, 30, 20], 0),
+        ([50, 1, 1, 40, 8], 0),
+        ([50, 50], 0),
+        ([51, 49], 1),
+        ([3, 2], 0),
+        ([1], 0),
+        ([5], 4),  # one source alone: nothing can be done
+        ([60, 40], 19),  # 41 of the 60 find a place of their own
+    ],
+)
+def test_neighbours_come_from_different_sources_wherever_possible(counts: list[int], touching: int) -> None:
+    clips = [
+        {"clip_id": f"{s:04x}{i:08x}", "source_id": str(s), "bucket": "b", "mp4_size": 1}
+        for s, count in enumerate(counts)
+        for i in range(count)
+    ]
+    (keys,) = plan_shards(clips, ShardConfig()).values()
+    assert sorted(keys) == sorted(clip["clip_id"] for clip in clips)
+    assert sum(a[:4] == b[:4] for a, b in pairwise(keys)) == touching
+    assert plan_shards(clips[::-1], ShardConfig()) == plan_shards(clips, ShardConfig())
+    if len(clips) > 5:
+        assert keys != next(iter(plan_shards(clips, ShardConfig(seed=1)).values()))
 
 
 def test_keys_that_would_break_readers_are_refused() -> None:
