@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -85,8 +86,26 @@ def clip_id(source_id: str, start_s: float, end_s: float) -> str:
     return source_id[:16] + hashlib.blake2b(span.encode(), digest_size=4).hexdigest()
 
 
+_PART_CLIPS = 16
+
+
 def analyse(path: str, source_id: str, config: AnalysisConfig) -> Analysis:
     """Decode a local file once. Raises BadInput if it cannot be opened; damage within is kept as `error`."""
+    return joined(analyse_in_parts(path, source_id, config))
+
+
+def joined(parts: Iterable[Analysis]) -> Analysis:
+    """One result from the parts of `analyse_in_parts`; the facts and the error stand in the last."""
+    whole = Analysis({}, [], [])
+    for part in parts:
+        whole.facts, whole.error = part.facts, part.error
+        whole.clips += part.clips
+        whole.keyframes += part.keyframes
+    return whole
+
+
+def analyse_in_parts(path: str, source_id: str, config: AnalysisConfig) -> Iterator[Analysis]:
+    """The same, some clips at a time, so that the keyframes of a long source are never held all at once."""
     # One thread: OpenCV's flow depends on the number of its threads, and results must not depend on the machine.
     cv2.setNumThreads(1)
     passes = Video.passes_begun
@@ -98,6 +117,8 @@ def analyse(path: str, source_id: str, config: AnalysisConfig) -> Analysis:
         for frame in decoded_ahead(frames) if config.threads > 1 else frames:
             clock.push(frame)
             shots.push(frame)
+            if len(shots.clips) >= _PART_CLIPS:
+                yield Analysis({}, *shots.take())
         error = video.damage
     shots.finish(clock.end_s)
     facts = {
@@ -107,7 +128,7 @@ def analyse(path: str, source_id: str, config: AnalysisConfig) -> Analysis:
         "decode_passes": Video.passes_begun - passes,
         **clock.facts(),
     }
-    return Analysis(facts, shots.clips, shots.keyframes, error)
+    yield Analysis(facts, *shots.take(), error)
 
 
 class _Clock:
@@ -148,6 +169,7 @@ class _Shots:
     def __init__(self, source_id: str, config: AnalysisConfig, vectors: VectorReader | None) -> None:
         self.clips: list[dict] = []
         self.keyframes: list[list[bytes]] = []
+        self._n_clips = 0  # in all
         self.size = (0, 0)  # as displayed
         self.turn = 0
         self._source_id = source_id
@@ -160,6 +182,12 @@ class _Shots:
         self._grays = _Ticks(config.sample_hz)
         self._candidates = _Ticks(KEYFRAME_HZ)
         self._n_candidates = 0  # in self._open
+
+    def take(self) -> tuple[list[dict], list[list[bytes]]]:
+        """The clips and keyframes since the last call."""
+        taken = self.clips, self.keyframes
+        self.clips, self.keyframes = [], []
+        return taken
 
     def push(self, frame: Frame) -> None:
         if self._shrink is None:
@@ -211,7 +239,7 @@ class _Shots:
             {
                 "clip_id": clip_id(self._source_id, start_s, end_s),
                 "source_id": self._source_id,
-                "index": len(self.clips),
+                "index": self._n_clips,
                 "start_s": start_s,
                 "end_s": end_s,
                 "n_frames": len(samples),
@@ -225,6 +253,7 @@ class _Shots:
                 **scores,
             }
         )
+        self._n_clips += 1
         self.keyframes.append([self._jpeg(planes) for planes in self._chosen(samples, start_s, end_s)])
 
     def _chosen(self, samples: list[_Sample], start_s: float, end_s: float) -> list[Planes]:

@@ -1,7 +1,8 @@
 """Run a function where it can be killed: a hang, a native crash or too much memory costs one call.
 
     child = Isolated(memory_gib=4)
-    result = child.call("curate.analysis:analyse", path, source_id, config, deadline_s=120)
+    result = child.call("curate.probe:probe", path, deadline_s=60)
+    for part in child.stream("curate.analysis:analyse_in_parts", path, source_id, config, deadline_s=120): ...
 
 The child is a plain `python -m curate.isolate`, kept between calls and replaced after a death or `recycle`
 calls (decoders leak). It dies with its parent, however the parent ends. Arguments and results are pickled
@@ -19,6 +20,7 @@ import subprocess
 import sys
 import time
 import traceback
+from collections.abc import Generator, Iterator
 from typing import Any
 
 _LENGTH = struct.Struct("<Q")
@@ -67,37 +69,47 @@ class Isolated:
         Raises TooSlow when no answer came within `deadline_s` seconds, TooMuchMemory above the cap (the child
         is killed in both cases) and ChildDied when it ended; all are ChildFailed.
         """
+        (result,) = self.stream(function, *args, deadline_s=deadline_s)
+        return result
+
+    def stream(self, function: str, *args: Any, deadline_s: float) -> Iterator[Any]:
+        """The items of a generator `module:function`(*args) as they come, of any other function its result.
+
+        Raises as `call` does; the deadline is for all items together.
+        """
         if self._calls >= self._recycle:
             self.close()
         process = self._process or self._start()
         self._calls += 1
         assert process.stdin is not None
         assert process.stdout is not None
-        message = pickle.dumps((function, args))
+        until = time.monotonic() + deadline_s
+        answered = False
         try:
-            process.stdin.write(_LENGTH.pack(len(message)) + message)
+            pickle.dump((function, args), process.stdin)
             process.stdin.flush()
-            until = time.monotonic() + deadline_s
-            (length,) = _LENGTH.unpack(self._read(process, _LENGTH.size, until))
-            ok, value = pickle.loads(self._read(process, length, until))
+            while True:
+                (length,) = _LENGTH.unpack(self._read(process, _LENGTH.size, until))
+                kind, value = pickle.loads(self._read(process, length, until))
+                if kind != "item":
+                    answered = True
+                    break
+                yield value
         except TimeoutError as error:
-            self.close()
             raise TooSlow(f"no result within the deadline of {deadline_s:.0f} s; killed") from error
         except (BrokenPipeError, EOFError) as error:
             code = process.wait()
-            self.close()
             how = f"signal {-code}" if code < 0 else f"exit code {code}"
             raise ChildDied(
                 f"the decoding process died ({how}): a crash in native code, or killed for memory by the system"
             ) from error
-        except BaseException:
-            self.close()  # an interrupted call leaves an answer in the pipe that belongs to nobody
-            raise
-        if ok:
-            return value
-        raised, trace = value
-        raised.add_note(trace)
-        raise raised
+        finally:
+            if not answered:
+                self.close()  # dead, hanging, or left in the middle: its answers belong to nobody now
+        if kind == "raised":
+            raised, trace = value
+            raised.add_note(trace)
+            raise raised
 
     def close(self) -> None:
         """Kill the child, if there is one."""
@@ -180,16 +192,29 @@ def _serve(memory_gib: float, lifeline: int) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print must not get between the answers
-    while header := sys.stdin.buffer.read(_LENGTH.size):
-        function, args = pickle.loads(sys.stdin.buffer.read(_LENGTH.unpack(header)[0]))
+
+    def answer(kind: str, value: Any) -> None:
+        message = pickle.dumps((kind, value))
+        answers.write(_LENGTH.pack(len(message)))
+        answers.write(message)
+        answers.flush()
+
+    while True:
+        try:
+            function, args = pickle.load(sys.stdin.buffer)
+        except EOFError:
+            return
         module, name = function.split(":")
         try:
-            answer = (True, getattr(importlib.import_module(module), name)(*args))
+            result = getattr(importlib.import_module(module), name)(*args)
+            if isinstance(result, Generator):
+                for item in result:
+                    answer("item", item)
+            else:
+                answer("item", result)
+            answer("end", None)
         except Exception as error:  # handed to the caller, who raises it
-            answer = (False, (_portable(error), traceback.format_exc()))
-        message = pickle.dumps(answer)
-        answers.write(_LENGTH.pack(len(message)) + message)
-        answers.flush()
+            answer("raised", (_portable(error), traceback.format_exc()))
 
 
 def _die_with_parent(lifeline: int) -> None:

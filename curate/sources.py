@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import fsspec
 import pyarrow as pa
 
-from curate.analysis import Analysis, AnalysisConfig
+from curate.analysis import Analysis, AnalysisConfig, joined
 from curate.dataset import config_hash
 from curate.errors import BadInput
 from curate.isolate import ChildDied, ChildFailed, Isolated
@@ -150,11 +150,11 @@ class AnalyseSources:
         before = os.stat(path)
         source["size_bytes"] = before.st_size
         source["source_id"] = content_hash(path)
-        probed = self._in_child("curate.probe:probe", path, deadline_s=self.config.deadline_base_s)
+        (probed,) = self._in_child("curate.probe:probe", path, deadline_s=self.config.deadline_base_s)
         plausible_s = probed.pop("plausible_duration_s")
         source |= probed
-        analysis: Analysis = self._in_child(
-            "curate.analysis:analyse",
+        parts = self._in_child(
+            "curate.analysis:analyse_in_parts",
             path,
             source["source_id"],
             self.config.analysis,
@@ -163,14 +163,14 @@ class AnalyseSources:
         after = os.stat(path)
         if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
             raise OSError("the file changed while it was read; the next run reads it again")
-        return analysis
+        return joined(parts)
 
-    def _in_child(self, function: str, *args: Any, deadline_s: float) -> Any:
+    def _in_child(self, function: str, *args: Any, deadline_s: float) -> list[Any]:
         try:
-            return self._child.call(function, *args, deadline_s=deadline_s)
+            return list(self._child.stream(function, *args, deadline_s=deadline_s))
         except ChildDied:
             # Somebody killed it, or the system did for memory that earlier files left behind: once more, afresh.
-            return self._child.call(function, *args, deadline_s=deadline_s)
+            return list(self._child.stream(function, *args, deadline_s=deadline_s))
 
 
 def _text(error: BaseException) -> str:

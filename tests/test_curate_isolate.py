@@ -69,6 +69,21 @@ def test_reserved_address_space_is_no_memory(child: Isolated) -> None:
     child.call("builtins:exec", reserve, {}, deadline_s=SLOW_S)
 
 
+def test_items_of_a_generator_come_as_they_are_made(child: Isolated) -> None:
+    first, *_ = child.stream("os:walk", "/proc/self/attr", deadline_s=SLOW_S)
+    assert first[0] == "/proc/self/attr"
+    pid = child.pid
+    assert list(child.stream("math:sqrt", 4.0, deadline_s=SLOW_S)) == [2.0]
+    assert child.pid == pid
+
+
+def test_stream_left_in_the_middle_leaves_nothing_behind(child: Isolated) -> None:
+    stream = child.stream("os:walk", "/usr/lib", deadline_s=SLOW_S)
+    assert next(stream)[0] == "/usr/lib"
+    stream.close()
+    assert child.call("math:sqrt", 9.0, deadline_s=SLOW_S) == 3.0
+
+
 def test_exceptions_come_back_with_their_trace(child: Isolated) -> None:
     with pytest.raises(ValueError, match=r"math domain|nonnegative") as caught:
         child.call("math:sqrt", -1.0, deadline_s=SLOW_S)
