@@ -31,6 +31,8 @@ LEAST_JUDGED = 0.5  # share of the picture that must be judged
 LOOK = 3.0  # pixels of travel that give one more independent look at what is behind an edge
 WIDEST_EDGE = 13  # pixels: blurred edges, which take long to move away, are filtered out
 LEAST_GRADIENT = 4.0  # luma per pixel, of the mean
+# Of the strongest gradient near by: the filter leaves a faint halo around strong edges.
+LEAST_OF_NEAR = 0.25
 STANDS_OUT = 4.0  # standard errors
 MOST_EDGES = 0.5  # more than this share of all edges cannot be overlays: the camera was misjudged
 JOIN = 9  # pixels: edges closer than this are one overlay
@@ -138,7 +140,10 @@ def _still_edges(window: _Block, travel: np.ndarray) -> tuple[np.ndarray, float]
     spread = np.maximum(0, window.square / n - strength**2)
     across = (np.abs(window.dx) * travel[..., 0] + np.abs(window.dy) * travel[..., 1]) / (n * strength + 1e-6)
     looks = np.minimum(n, 1 + across * np.hypot(*strength.shape) / LOOK)
-    edges = (strength > LEAST_GRADIENT) & (strength**2 * looks > STANDS_OUT**2 * spread)
+    near = cv2.dilate(strength, np.ones((WIDEST_EDGE, WIDEST_EDGE), np.uint8))
+    edges = (strength > np.maximum(LEAST_GRADIENT, LEAST_OF_NEAR * near)) & (
+        strength**2 * looks > STANDS_OUT**2 * spread
+    )
     edges &= across >= LEAST_ACROSS
     edges[:MARGIN], edges[-MARGIN:], edges[:, :MARGIN], edges[:, -MARGIN:] = False, False, False, False
     return edges, float(edges.sum() / max(1, (window.length > LEAST_GRADIENT * n).sum()))
