@@ -14,20 +14,27 @@ import json
 import os
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Literal
 
+import av
 from av.error import FFmpegError
 
 from curate.cut_audio import AudioTrack
 from curate.cut_copy import copy_clips
-from curate.cut_encode import ahead, encode, pictures
+from curate.cut_encode import encode, pictures
+from curate.cut_feed import Budget, Feed
 from curate.cut_frames import Cursor, keyframe_times, passages
 from curate.frames import Video
 
 Preset = Literal[
     "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow"
 ]
+
+
+# Pictures that may wait for an encoder: 15 s of 360p, 3 s of 1080p.
+_WAITING_BYTES = 256 << 20
 
 
 @dataclass(frozen=True)
@@ -179,20 +186,52 @@ class _Source:
     def _work(self, parts: Iterator[list[Span]], cursor: Cursor, *, alone: bool) -> None:
         with _Audio(self) as audio:
             for part in parts:
+                if alone and self.config.threads > 1:
+                    self._share(part, cursor, audio)
+                    continue
                 if not alone:
                     cursor.seek(part[0].start_s)
                 for span in part:
-                    self.done(self._cut(span, cursor, audio, alone=alone))
+                    sound = audio.cut(span)
+                    shown = pictures(cursor.between(span.start_s, span.end_s), span, self.config.max_height)
+                    self.done(self._encode(span, shown, sound) | {"n_decoded": cursor.take_count()})
 
-    def _cut(self, span: Span, cursor: Cursor, audio: _Audio, *, alone: bool) -> dict:
+    def _share(self, part: list[Span], cursor: Cursor, audio: _Audio) -> None:
+        """Clips that no seek can part: decoded here, encoded by other threads, as far as memory allows."""
+        budget = Budget(_WAITING_BYTES)
+        counts: dict[str, int] = {}
+
+        def encode_all(span: Span, feed: Feed, sound: tuple[bytes | None, str | None]) -> None:
+            try:
+                facts = self._encode(span, feed, sound)
+            finally:
+                feed.abandon()
+            self.done(facts | {"n_decoded": counts[span.clip_id]})
+
+        with ThreadPoolExecutor(self.config.threads) as pool:
+            jobs = []
+            for span in part:
+                feed = Feed(budget)
+                jobs.append(pool.submit(encode_all, span, feed, audio.cut(span)))
+                error = None
+                try:
+                    frames = cursor.between(span.start_s, span.end_s)
+                    for picture in pictures(frames, span, self.config.max_height):
+                        feed.put(picture)
+                except BaseException as broken:
+                    error = broken
+                counts[span.clip_id] = cursor.take_count()
+                feed.close(error)
+            for job in jobs:
+                job.result()
+
+    def _encode(
+        self, span: Span, shown: Iterator[av.VideoFrame], sound: tuple[bytes | None, str | None]
+    ) -> dict:
         target = os.path.join(self.folder, f"{span.clip_id}.mp4")
-        facts: dict = {"clip_id": span.clip_id, "error": None, "copied": False, "encoded_s": 0.0}
+        facts: dict = {"clip_id": span.clip_id, "error": None, "copied": False}
+        m4a, audio_error = sound
         try:
-            m4a, audio_error = audio.cut(span)
-            frames = cursor.between(span.start_s, span.end_s)
-            shown = pictures(frames, span, self.config.max_height)
-            if alone and self.config.threads > 1:
-                shown = ahead(shown)  # no other clip keeps the second core busy
             facts |= encode(shown, span, target, self.config, m4a)
             facts |= {"has_audio": m4a is not None, "audio_error": audio_error}
         except (FFmpegError, ValueError) as error:
@@ -200,7 +239,7 @@ class _Source:
             facts["encoded_s"] = span.end_s - span.start_s
             if os.path.exists(target):
                 os.remove(target)
-        return facts | {"n_decoded": cursor.take_count()}
+        return facts
 
 
 class _Audio:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import io
 import os
-import queue
-import threading
 from collections.abc import Iterator
 from fractions import Fraction
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import av
 from av.video.reformatter import ColorRange
@@ -19,12 +17,9 @@ if TYPE_CHECKING:
     from curate.cut import CutConfig, Span
 
 TIME_BASE = Fraction(1, 90_000)
-_PICTURES_AHEAD = 8
 _RGB, _BT709 = 0, 1  # colour matrices, ITU-T H.273
 # Named on both sides, or FFmpeg converts tagged colours to what it takes untagged ones for.
 _SAME_MATRIX = "in_color_matrix=bt709:out_color_matrix=bt709"
-
-T = TypeVar("T")
 
 
 def encoded_size(span: Span, max_height: int | None) -> tuple[int, int]:
@@ -206,41 +201,3 @@ class AudioTrackCopy:
 
 def _seconds(packet: av.Packet) -> float:
     return float((packet.dts or 0) * packet.time_base)
-
-
-def ahead(items: Iterator[T]) -> Iterator[T]:
-    """The same items, made by another thread up to eight ahead; what it raises is raised here."""
-    ready: queue.Queue[tuple[T | None, BaseException | None]] = queue.Queue(_PICTURES_AHEAD)
-    stop = threading.Event()
-
-    def put(item: T | None, error: BaseException | None) -> None:
-        while not stop.is_set():
-            try:
-                ready.put((item, error), timeout=0.1)
-                return
-            except queue.Full:
-                continue
-
-    def fill() -> None:
-        try:
-            for item in items:
-                put(item, None)
-                if stop.is_set():
-                    return
-        except BaseException as error:
-            put(None, error)
-        put(None, None)
-
-    worker = threading.Thread(target=fill, daemon=True)
-    worker.start()
-    try:
-        while True:
-            item, error = ready.get()
-            if error is not None:
-                raise error
-            if item is None:
-                return
-            yield item
-    finally:
-        stop.set()
-        worker.join()
