@@ -21,7 +21,7 @@ from typing import Literal
 import av
 from av.error import FFmpegError
 
-from curate.cut_audio import AudioTrack
+from curate.cut_audio import SpanAudio
 from curate.cut_copy import copy_clips
 from curate.cut_encode import encode, pictures
 from curate.cut_feed import Budget, Feed
@@ -109,7 +109,7 @@ def cut_clips(path: str, spans: list[Span], folder: str, config: CutConfig) -> l
         source = _Source(path, folder, config, cursor.first_pts, origin_s)
         left = ordered
         if config.mode == "copy":
-            with _Audio(source) as audio:
+            with source.audio() as audio:
                 copied = copy_clips(video, cursor, path, ordered, folder, audio.cut, config.max_height)
             for facts in copied:
                 source.done(facts)
@@ -137,6 +137,11 @@ class _Source:
         self.facts: dict[str, dict] = {}
         self._first_pts = first_pts
         self._lock = threading.Lock()
+
+    def audio(self) -> SpanAudio:
+        """Audio for one thread."""
+        keep = self.config.audio == "keep"
+        return SpanAudio(self.path if keep else None, self.origin_s, self.config.audio_kbps)
 
     def done(self, facts: dict) -> None:
         """Keep the facts of a clip, on disk too: they survive the death of this process."""
@@ -184,7 +189,7 @@ class _Source:
             yield part
 
     def _work(self, parts: Iterator[list[Span]], cursor: Cursor, *, alone: bool) -> None:
-        with _Audio(self) as audio:
+        with self.audio() as audio:
             for part in parts:
                 if alone and self.config.threads > 1:
                     self._share(part, cursor, audio)
@@ -192,11 +197,11 @@ class _Source:
                 if not alone:
                     cursor.seek(part[0].start_s)
                 for span in part:
-                    sound = audio.cut(span)
+                    sound = audio.cut(span.start_s, span.end_s)
                     shown = pictures(cursor.between(span.start_s, span.end_s), span, self.config.max_height)
                     self.done(self._encode(span, shown, sound) | {"n_decoded": cursor.take_count()})
 
-    def _share(self, part: list[Span], cursor: Cursor, audio: _Audio) -> None:
+    def _share(self, part: list[Span], cursor: Cursor, audio: SpanAudio) -> None:
         """Clips that no seek can part: decoded here, encoded by other threads, as far as memory allows."""
         budget = Budget(_WAITING_BYTES)
         counts: dict[str, int] = {}
@@ -212,7 +217,7 @@ class _Source:
             jobs = []
             for span in part:
                 feed = Feed(budget)
-                jobs.append(pool.submit(encode_all, span, feed, audio.cut(span)))
+                jobs.append(pool.submit(encode_all, span, feed, audio.cut(span.start_s, span.end_s)))
                 error = None
                 try:
                     frames = cursor.between(span.start_s, span.end_s)
@@ -240,26 +245,3 @@ class _Source:
             if os.path.exists(target):
                 os.remove(target)
         return facts
-
-
-class _Audio:
-    """The audio of a source for one thread, opened when it is first wanted."""
-
-    def __init__(self, source: _Source) -> None:
-        self._source = source
-        self._track: AudioTrack | None = None
-
-    def cut(self, span: Span) -> tuple[bytes | None, str | None]:
-        """AAC in an mp4 of its own, or None; and what is missing of it, if anything is."""
-        if self._source.config.audio == "drop":
-            return None, None
-        if self._track is None:
-            self._track = AudioTrack(self._source.path, self._source.origin_s, self._source.config.audio_kbps)
-        return self._track.cut(span.start_s, span.end_s)
-
-    def __enter__(self) -> _Audio:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._track is not None:
-            self._track.close()

@@ -168,6 +168,29 @@ class AudioTrack:
         yield None  # flushes the resampler
 
 
+class SpanAudio:
+    """What a clip is given to hear: nothing (`path` None), or a track that is opened when first wanted."""
+
+    def __init__(self, path: str | None, origin_s: float, kbps: int) -> None:
+        self._path = path
+        self._settings = (origin_s, kbps)
+        self._track: AudioTrack | None = None
+
+    def cut(self, start_s: float, end_s: float) -> tuple[bytes | None, str | None]:
+        """As AudioTrack.cut."""
+        if self._path is None:
+            return None, None
+        self._track = self._track or AudioTrack(self._path, *self._settings)
+        return self._track.cut(start_s, end_s)
+
+    def __enter__(self) -> SpanAudio:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._track is not None:
+            self._track.close()
+
+
 class _AacWriter:
     """Samples in, an mp4 with one AAC track out; nothing longer than a frame waits."""
 

@@ -43,7 +43,7 @@ def copy_clips(
     path: str,
     spans: Sequence[Span],
     folder: str,
-    audio_cut: Callable[[Span], tuple[bytes | None, str | None]],
+    audio_cut: Callable[[float, float], tuple[bytes | None, str | None]],
     max_height: int | None,
 ) -> list[dict]:
     """Copy what can be copied of `spans` (ascending); returns the facts of those clips, as cut_clips does."""
@@ -138,7 +138,7 @@ def _copy(
     path: str,
     ranges: list[tuple[int, int, Span]],
     folder: str,
-    audio_cut: Callable[[Span], tuple[bytes | None, str | None]],
+    audio_cut: Callable[[float, float], tuple[bytes | None, str | None]],
 ) -> list[dict]:
     done = []
     with Video(path) as source:
@@ -146,7 +146,7 @@ def _copy(
         numbered = enumerate(packet for packet in source.container.demux(stream) if packet.size)
         for first, end, span in ranges:
             target = os.path.join(folder, f"{span.clip_id}.mp4")
-            m4a, audio_error = audio_cut(span)
+            m4a, audio_error = audio_cut(span.start_s, span.end_s)
             with av.open(target, "w", format="mp4", options={"movflags": "+faststart"}) as out:
                 copy = out.add_stream_from_template(stream)
                 sound = AudioTrackCopy(out, m4a)

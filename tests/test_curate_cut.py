@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numbered_films import film, number_of, numbered, shown_in, spans_of
 
+import curate.cut
 from curate.cut import CutConfig, Span, cut_clips
 from curate.frames import Video
 
@@ -140,6 +141,24 @@ def test_bytes_do_not_depend_on_threads_nor_on_the_other_clips(tmp_path: Path) -
     assert {name: made[0][name] for name in made[3]} == made[3]
     assert CutConfig(threads=1).recipe() == CutConfig(threads=8, deadline_base_s=1.0).recipe()
     assert CutConfig(crf=21).recipe() != CutConfig(crf=20).recipe()
+
+
+@pytest.mark.parametrize("limit_bytes", [1, 10**6])
+def test_clips_that_no_seek_can_part_are_decoded_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit_bytes: int
+) -> None:
+    """One group of pictures: a single decoder feeds several encoders, whatever memory there is."""
+    monkeypatch.setattr(curate.cut, "_WAITING_BYTES", limit_bytes)
+    path = film(tmp_path / "a.mp4", 400, options=X264 | {"g": "999", "sc_threshold": "0"})
+    spans = spans_of(path, [(first, first + 23) for first in range(5, 380, 23)])
+    made = []
+    for threads in (1, 3):
+        cuts = cut_clips(str(path), spans, str(tmp_path), CutConfig(preset="superfast", threads=threads))
+        assert [cut["error"] for cut in cuts] == [None] * len(spans)
+        assert sum(cut["n_decoded"] for cut in cuts) <= 400
+        made.append([(tmp_path / f"{span.clip_id}.mp4").read_bytes() for span in spans])
+    assert made[0] == made[1]
+    assert shown_in(tmp_path / f"{spans[-1].clip_id}.mp4")[0] == list(range(373, 396))
 
 
 @pytest.mark.parametrize("gop", [1, 12, 24])
