@@ -115,7 +115,6 @@ def spilled(folder: Path, sources: int, store_gib: float) -> dict:
         "store_gib": store_gib,
         "spilled_bytes": stats.spilled_bytes_total,
         "passed_through_bytes": stats.cumulative_created_bytes,
-        "peak_store_bytes": stats.object_store_bytes_primary_copy,
     }
 
 
