@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 from conftest import moving_square, write_video
 
-from curate.analysis import AnalysisConfig, analyse, clip_id
-from curate.measures import borders, motion, phash, shot_scores
+from curate.analysis import MOST_CANDIDATES, AnalysisConfig, _Shots, analyse, clip_id
+from curate.frames import Frame, Video
+from curate.measures import SCORES, Kept, phash, sharpness, shot_scores
 from curate.shots import ShotConfig
+from curate.tables import CLIPS, SOURCES, describe
 
 SOURCE = "0123456789abcdef" * 2
 
@@ -45,20 +47,6 @@ def test_hard_cuts_of_the_reel(footage: Path) -> None:
     assert len(found) - hits <= 1
 
 
-@pytest.mark.parametrize("step", [1, 2])
-def test_motion_of_a_pan_is_its_speed_and_does_not_depend_on_the_frame_rate(step: int) -> None:
-    """A picture that slides 60 * step pixels a second over a diagonal of 186.6: 32.2 % a second per step."""
-    wide = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 255, (96, 800)).astype(np.uint8), (9, 9), 0)
-    speeds = []
-    for fps in (30, 60):
-        offsets = [60 * step * i / fps for i in range(fps)]
-        grays = [np.ascontiguousarray(wide[:, round(x) : round(x) + 160]) for x in offsets[:: fps // 15]]
-        times = [i / fps for i in range(0, fps, fps // 15)]
-        speeds.append(motion(grays, times))
-    assert speeds[0] == pytest.approx(speeds[1], rel=0.1)
-    assert speeds[0] == pytest.approx(100 * 60 * step / np.hypot(160, 96), rel=0.15)
-
-
 def test_still_footage_has_no_motion(tmp_path: Path) -> None:
     pictures = np.repeat(moving_square(1), 40, 0)
     (clip,) = analyse(str(write_video(tmp_path / "a.mp4", pictures)), SOURCE, AnalysisConfig()).clips
@@ -66,27 +54,124 @@ def test_still_footage_has_no_motion(tmp_path: Path) -> None:
     assert clip["static_ratio"] == 1.0
 
 
-def test_light(tmp_path: Path) -> None:
+def test_light() -> None:
     grays = [np.full((144, 256), value, np.uint8) for value in (0, 0, 100, 100)]
-    scores, errors = shot_scores(grays, [0, 0.125, 0.25, 0.375])
+    scores, errors = shot_scores(Kept(grays, [0, 0.125, 0.25, 0.375]), (1280, 720))
     assert scores["luma"] == 50.0
     assert scores["black_ratio"] == 0.5
-    assert errors == {}
+    assert scores["static_ratio"] == pytest.approx(2 / 3)
+    assert scores["crop"] == {"x": 0, "y": 0, "w": 1280, "h": 720}
+    assert scores["sharpness"] == 0.0
+    assert set(errors) == {"camera", "object_motion", "overlay_area"}
+    assert errors["camera"] == "too little texture to follow: 0.0 % of the picture"
+
+
+def test_sharpness_is_the_variance_of_the_laplacian() -> None:
+    """A chessboard of single pixels 0 and 10: the Laplacian is 40 or -40 everywhere, its variance 1600."""
+    board = (np.indices((144, 256)).sum(0) % 2 * 10).astype(np.uint8)
+    assert sharpness(board) == pytest.approx(1600)
+    assert sharpness(cv2.GaussianBlur(board, (5, 5), 0)) < 10
+
+
+def test_luma_spans_0_to_255_in_limited_and_full_range(tmp_path: Path) -> None:
+    pictures = np.concatenate([np.zeros((8, 96, 160, 3), np.uint8), np.full((8, 96, 160, 3), 255, np.uint8)])
+    for pixel in ("yuv420p", "yuvj420p"):
+        path = str(write_video(tmp_path / f"{pixel}.mp4", pictures, fps=16, pixel=pixel))
+        black, white = analyse(path, SOURCE, AnalysisConfig()).clips
+        assert (black["luma"], black["black_ratio"]) == (pytest.approx(0, abs=0.5), 1.0)
+        assert (white["luma"], white["black_ratio"]) == (pytest.approx(255, abs=1), 0.0)
 
 
 def test_scores_that_cannot_be_had_are_null_with_a_reason() -> None:
-    scores, errors = shot_scores([np.full((144, 256), 90, np.uint8)], [0.0])
+    scores, errors = shot_scores(Kept([np.full((144, 256), 90, np.uint8)], [0.0]), (640, 360))
     assert scores["motion"] is None
     assert "two sampled pictures" in errors["motion"]
     assert scores["luma"] == 90.0
+    assert {name for name, value in scores.items() if value is None} == set(errors)
+    scores, errors = shot_scores(Kept([], []), (640, 360))
+    assert set(scores.values()) == {None}
+    assert set(scores) == set(errors)
 
 
-@pytest.mark.parametrize(("top", "left"), [(18, 0), (0, 32), (18, 32)])
-def test_borders(top: int, left: int) -> None:
-    gray = np.random.default_rng(0).integers(60, 200, (144, 256)).astype(np.uint8)
-    bars = np.zeros_like(gray)
-    bars[top : 144 - top, left : 256 - left] = gray[top : 144 - top, left : 256 - left]
-    assert borders([bars, bars]) == (left, top, 256 - 2 * left, 144 - 2 * top)
+def test_every_score_is_a_column_with_a_description() -> None:
+    described = describe(CLIPS)
+    assert [name for name in SCORES if not described[name]] == []
+    assert describe(SOURCES)["decode_passes"]
+
+
+def test_a_source_is_decoded_once_and_opened_once(tmp_path: Path) -> None:
+    class Counting(Video):
+        opened = 0
+
+        def __init__(self, path: str, *, threads: int = 1) -> None:
+            Counting.opened += 1
+            super().__init__(path, threads=threads)
+
+    pictures = np.concatenate([moving_square(40, seed=1), 255 - moving_square(35, seed=2)])
+    path = str(write_video(tmp_path / "a.mp4", pictures))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("curate.analysis.Video", Counting)
+        for source in ("flow", "codec"):
+            result = analyse(path, SOURCE, AnalysisConfig(motion_source=source))
+            assert len(result.clips) == 2
+            assert result.facts["decode_passes"] == 1
+    assert Counting.opened == 2
+
+
+def test_threads_do_not_change_a_figure(tmp_path: Path) -> None:
+    pictures = np.concatenate([moving_square(60, seed=1), 255 - moving_square(45, seed=2)])
+    path = str(write_video(tmp_path / "a.mp4", np.repeat(np.repeat(pictures, 2, 1), 2, 2)))
+    one = analyse(path, SOURCE, AnalysisConfig(threads=1))
+    two = analyse(path, SOURCE, AnalysisConfig(threads=2))
+    assert one == two
+    assert len(one.clips) == 2
+
+
+def clock(n_frames: int, height: int, width: int) -> np.ndarray:
+    """A still ground whose upper left quarter grows lighter by one level a frame, from 20: it tells the frame."""
+    ground = np.random.default_rng(0).integers(60, 180, (height, width, 3)).astype(np.uint8)
+    pictures = np.repeat(cv2.GaussianBlur(ground, (5, 5), 0)[None], n_frames, 0)
+    for i in range(n_frames):
+        pictures[i, : height // 2, : width // 2] = 20 + i
+    return pictures
+
+
+def clock_frames(keyframes: list[bytes]) -> list[float]:
+    decoded = [cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) for data in keyframes]
+    return [float(picture[20:90, 20:90].mean()) - 20 for picture in decoded]
+
+
+def test_keyframes_lie_at_even_centres_and_at_the_edges_if_wanted(tmp_path: Path) -> None:
+    """10 s, candidates every 0.25 s."""
+    path = str(write_video(tmp_path / "a.mp4", clock(200, 96, 160), fps=20))
+
+    def times(config: AnalysisConfig) -> list[float]:
+        (keyframes,) = analyse(path, SOURCE, config).keyframes
+        assert cv2.imdecode(np.frombuffer(keyframes[0], np.uint8), cv2.IMREAD_COLOR).shape == (224, 374, 3)
+        return [frame / 20 for frame in clock_frames(keyframes)]
+
+    assert times(AnalysisConfig()) == pytest.approx([10 / 6, 5, 50 / 6], abs=0.2)
+    found = times(AnalysisConfig(edge_keyframes=True))
+    assert found == pytest.approx([0.5, 10 / 6, 5, 50 / 6, 9.5], abs=0.2)
+
+
+def test_what_is_kept_of_a_long_shot_is_bounded(tmp_path: Path) -> None:
+    """38 s without a cut, 152 candidates at 4 a second: never more than 64 at a time, and still even keyframes."""
+    path = str(write_video(tmp_path / "a.mp4", np.repeat(clock(190, 64, 96), 2, 0), fps=10))
+    most = 0
+
+    class Watching(_Shots):
+        def push(self, frame: Frame) -> None:
+            nonlocal most
+            super().push(frame)
+            most = max(most, sum(sample.planes is not None for sample in self._open))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("curate.analysis._Shots", Watching)
+        (keyframes,) = analyse(path, SOURCE, AnalysisConfig(shots=ShotConfig(max_s=40))).keyframes
+    assert most == MOST_CANDIDATES
+    found = [frame / 5 for frame in clock_frames(keyframes)]
+    assert found == pytest.approx([38 / 6, 19, 5 * 38 / 6], abs=0.8)
 
 
 def test_crop_is_in_pixels_of_the_displayed_picture(tmp_path: Path) -> None:

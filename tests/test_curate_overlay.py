@@ -21,7 +21,7 @@ CAMERAS = {
     "tilt": pan(2, 12),
     "zoom": zoom(0.2),
     "roll": roll(15),
-    "shake": shake(2.5, 1),
+    "shake": shake(4, 1),
 }
 
 
