@@ -240,6 +240,14 @@ class Video:
         self._open()
         yield from self.frames()
 
+    def keyframe_between(self, now_s: float, then_s: float) -> bool:
+        """Whether the container lists a keyframe in this span, so that seeking spares the frames before it."""
+        entries, base = self.stream.index_entries, self.stream.time_base
+        if self.first_pts is None or base is None or not len(entries):
+            return False
+        at = entries.search_timestamp(self.first_pts + int(then_s / base))
+        return at >= 0 and float((entries[at].timestamp - self.first_pts) * base) > now_s + 0.5
+
     def _seek(self, time_s: float) -> bool:
         assert self.first_pts is not None
         ticks = int(time_s / self.stream.time_base) if self.stream.time_base else 0
@@ -283,23 +291,19 @@ def read_frames(
     """
     pictures: list[np.ndarray] = []
     found: list[float] = []
-    wanted = list(times_s)
-    if not wanted:
-        return pictures, found
     with Video(path) as video:
         shown: Frame | None = None
-        for frame in video.frames_around(wanted[0]):
-            while wanted and shown is not None and frame.time_s > wanted[0] + 0.001:
-                pictures.append(shown.picture(height=height))
-                found.append(shown.time_s)
-                wanted.pop(0)
-            if not wanted:
-                return pictures, found
-            shown = frame
-        for _ in wanted:
-            if shown is not None:
-                pictures.append(shown.picture(height=height))
-                found.append(shown.time_s)
+        following: Frame | None = None
+        for time_s in times_s:
+            if shown is None or video.keyframe_between(shown.time_s, time_s):
+                frames = video.frames_around(time_s)
+                following = next(frames, None)
+            while following is not None and (shown is None or following.time_s <= time_s + 0.001):
+                shown, following = following, next(frames, None)
+            if shown is None:
+                break
+            pictures.append(shown.picture(height=height))
+            found.append(shown.time_s)
     return pictures, found
 
 

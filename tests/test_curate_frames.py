@@ -32,6 +32,14 @@ def test_read_frames_gives_the_frame_on_screen_at_each_time(tmp_path: Path) -> N
     assert times == pytest.approx([0.0, 0.48, 1.0, 3.0, 3.96])
 
 
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts", "a.avi", "a.h264"])
+def test_read_frames_is_exact_by_seeking_too(tmp_path: Path, name: str) -> None:
+    path = write_video(tmp_path / name, numbered(200), options={"g": "20", "bf": "3"})
+    pictures, times = read_frames(str(path), [0.0, 1.99, 2.0, 2.01, 5.18, 7.96])
+    assert [number_of(p) for p in pictures] == [0, 49, 50, 50, 129, 199]
+    assert times == pytest.approx([0.0, 1.96, 2.0, 2.0, 5.16, 7.96])
+
+
 def test_variable_frame_rate_keeps_its_times(tmp_path: Path) -> None:
     pts = [0, 1, 2, 10, 11, 20, 40]
     path = write_video(tmp_path / "vfr.mp4", numbered(7), fps=25, pts=pts)
