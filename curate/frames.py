@@ -12,19 +12,18 @@ edit lists are what the container says they are.
 from __future__ import annotations
 
 import math
-import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import av
 import numpy as np
-from av.error import ArgumentError, FFmpegError
+from av.error import FFmpegError
 from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation
 
-from curate.errors import BadInput
 from curate.faults import Faults
+from curate.open_video import open_video
 
 
 @dataclass(frozen=True)
@@ -92,7 +91,7 @@ class Video:
     passes_begun = 0
 
     def __init__(self, path: str, *, threads: int = 1) -> None:
-        self._path = os.path.abspath(path)  # a bare name could read as a protocol, such as concat:a|b
+        self._path = path
         self._threads = threads
         self.faults = Faults()
         self.first_pts: int | None = None
@@ -100,25 +99,7 @@ class Video:
         self._open()
 
     def _open(self) -> None:
-        try:
-            self.container = av.open(self._path, options=_CONTAINER_OPTIONS, metadata_errors="replace")
-        except (FFmpegError, OSError, ValueError) as error:
-            raise BadInput(
-                f"not a readable video: {error}" + (_NOT_LISTED if isinstance(error, ArgumentError) else "")
-            ) from error
-        streams = [s for s in self.container.streams.video if not (s.disposition & _ATTACHED)]
-        if not streams or not streams[0].codec_context:
-            kinds = ", ".join(sorted({s.type for s in self.container.streams})) or "no"
-            self.container.close()
-            raise BadInput(
-                f"video in a codec that FFmpeg cannot decode ({streams[0].name or 'unknown'})"
-                if streams
-                else f"no video stream (the file holds {kinds} streams only)"
-            )
-        self.stream = streams[0]
-        self.stream.thread_type = "AUTO"
-        self.stream.codec_context.thread_count = self._threads
-        self.stream.codec_context.options = _DECODER_OPTIONS
+        self.container, self.stream = open_video(self._path, threads=self._threads)
         ratio = self.stream.sample_aspect_ratio
         self.sample_aspect = float(ratio) if ratio and ratio > 0 else 1.0
 
@@ -260,25 +241,6 @@ class Video:
 
 MAX_BAD_IN_A_ROW = 500
 _SEEK_MARGINS_S = (0.0, 1.0, 10.0)
-_ATTACHED = av.stream.Disposition.attached_pic
-
-# Footage is not trusted: only containers that hold their media themselves are opened, so that no playlist,
-# list of files or image pattern makes FFmpeg read another file or an address.
-_CONTAINERS = (
-    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo,h264,hevc,vvc,m4v,av1,obu,ivf,flv,"
-    "live_flv,asf,asf_o,ogg,mxf,gif,dv,nut,rm,wtv,vc1,yuv4mpegpipe,cavsvideo,dirac,dnxhd,mjpeg,h261,h263"
-)
-_MAX_PIXELS = str(1 << 27)  # of a coded picture: 16k video; a still of 16k x 16k is a bomb
-_CONTAINER_OPTIONS = {
-    "protocol_whitelist": "file",
-    "format_whitelist": _CONTAINERS,
-    "max_pixels": _MAX_PIXELS,
-}
-# explode: damage in a picture is an error, not something to conceal.
-_DECODER_OPTIONS = {"err_detect": "explode", "max_pixels": _MAX_PIXELS}
-_NOT_LISTED = (
-    ". Playlists, still pictures and lists of files are not opened; a container that holds its own media is."
-)
 
 
 def read_frames(
