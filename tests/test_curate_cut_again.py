@@ -118,6 +118,23 @@ def test_failed_cuts_are_tried_again_and_the_others_are_not(
     assert "+ 0 failed" in out
 
 
+def test_failures_of_an_interrupted_run_are_tried_again(dataset: Dataset, tmp_path: Path) -> None:
+    units = cut_units(kept_clips(dataset), CutConfig(preset="ultrafast"))
+    path = tmp_path / "films/0.mp4"
+    path.rename(tmp_path / "away.mp4")
+    stage = CutClips(dataset.uri, CutConfig(preset="ultrafast"))
+    stage.setup()
+    assert [row["failed"] for row in stage(units[:2])] == [N_CLIPS, 0]
+    todo = CutStore(dataset).missing(units)
+    assert [(unit["unit"], len(unit["spans"])) for unit in todo] == [
+        (units[0]["unit"], N_CLIPS),
+        (units[2]["unit"], N_CLIPS),
+    ]
+    (tmp_path / "away.mp4").rename(path)
+    assert [row["failed"] for row in stage(todo)] == [0, 0]
+    assert CutStore(dataset).missing(units) == []
+
+
 def test_new_decisions_cut_only_what_is_not_cut_yet(
     dataset: Dataset, capsys: pytest.CaptureFixture[str]
 ) -> None:
