@@ -166,6 +166,9 @@ class Video:
                 packet = next(packets, None)
                 if packet is None:
                     return
+                if spoilt and packet.is_keyframe:
+                    # Decoders with several threads would carry their error on.
+                    self.stream.codec_context.flush_buffers()
                 pictures = packet.decode()
             except FFmpegError as error:
                 self._note(packet, str(error))

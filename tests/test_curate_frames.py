@@ -101,6 +101,7 @@ def damaged(path: Path, frames: range, codec: str = "libx264", options: dict[str
     return path
 
 
+@pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize(
     ("codec", "options"),
     [
@@ -110,10 +111,10 @@ def damaged(path: Path, frames: range, codec: str = "libx264", options: dict[str
     ],
 )
 def test_damage_costs_the_pictures_up_to_the_next_keyframe(
-    tmp_path: Path, codec: str, options: dict[str, str]
+    tmp_path: Path, codec: str, options: dict[str, str], threads: int
 ) -> None:
     path = damaged(tmp_path / "a.mp4", range(35, 38), codec, options)
-    with Video(str(path)) as video:
+    with Video(str(path), threads=threads) as video:
         frames = {round(f.time_s * 25): number_of(f.picture()) for f in video.frames()}
     assert set(frames) >= {*range(25), *range(50, 100)}
     assert not set(frames) & set(range(38, 50))
