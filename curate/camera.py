@@ -11,6 +11,10 @@ and turn are counted as the mean speed that they give to the picture's points, s
 diagonal per second. For a picture of 16:9 growing by 10 % a second is about 2.6 % of the diagonal per second, and
 so is a turn of 5.7 degrees a second.
 
+A large object over a faint ground can win that vote. So the ground is asked as well: where luma has a slope and
+does not change, the camera does not move; if that is true of more of the picture than follows the fitted motion,
+the camera stands still.
+
 Each of the four is parted into a slow course (a mean over 0.75 s) and the jitter about it. Then
 
     static   nothing is faster than STATIC
@@ -32,6 +36,9 @@ SHAKE = 0.7
 DOMINANT = 2.0
 COURSE_S = 0.75
 FIT_ROUNDS = 12
+# The camera would have changed the luma by this much, and did not change it by a quarter of that.
+CHANGE, STILL_SHARE = 1.5, 0.3
+NEAR = 0.01  # parts of the diagonal: slopes of luma go on for so far at least
 FINEST = 0.6  # % of the diagonal per second: how exact the flow of a well textured cell is
 
 
@@ -68,10 +75,25 @@ def camera_moves(fields: FlowFields) -> CameraMoves:
             scale = np.sqrt((trust * squares).sum(1) / trust.sum(1))
         weights = trust * (scale[:, None] ** 2 / (scale[:, None] ** 2 + squares + 1e-12)) ** 2
         scale = np.maximum(0.7 * scale, FINEST)
+    affine[_stands_still(fields, affine)] = 0
     reach = float(np.hypot(places[:, 0], places[:, 1]).mean())
     growth = (affine[:, 1, 0] + affine[:, 2, 1]) / 2
     turn = (affine[:, 1, 1] - affine[:, 2, 0]) / 2
     return CameraMoves(affine, np.column_stack([affine[:, 0], growth * reach, turn * reach]))
+
+
+def _stands_still(fields: FlowFields, affine: np.ndarray) -> np.ndarray:
+    """(N,) bool: pairs in which more of the picture stays as it is than moves as fitted."""
+    carried = _carried(fields, affine)
+    speed = np.hypot(carried[..., 0], carried[..., 1])
+    way = np.abs(carried) * fields.steps_s[:, None, None, None] / 100
+    way *= np.minimum(1, NEAR / np.maximum(1e-9, np.hypot(way[..., 0], way[..., 1])))[..., None]
+    # At least: what the slopes in both directions do may cancel out.
+    expected = np.abs(np.diff(fields.contrast * way, axis=-1)[..., 0])
+    stays = (expected > CHANGE) & (fields.change < STILL_SHARE * expected) & (fields.seen > 0)
+    left = np.hypot(*np.moveaxis(fields.speeds - carried, -1, 0))
+    follows = (fields.clear > 0.5) & (left < np.maximum(FINEST, STILL_SHARE * speed))
+    return stays.sum((1, 2)) > follows.sum((1, 2))
 
 
 def camera(moves: CameraMoves, times_s: np.ndarray) -> str:
@@ -91,8 +113,12 @@ def camera(moves: CameraMoves, times_s: np.ndarray) -> str:
 
 def camera_flow(fields: FlowFields, moves: CameraMoves) -> np.ndarray:
     """(N, R, C, 2): the speed that the camera gives each cell, in % of the diagonal per second."""
+    return _carried(fields, moves.affine)
+
+
+def _carried(fields: FlowFields, affine: np.ndarray) -> np.ndarray:
     ones = np.ones((*fields.places.shape[:2], 1))
-    return np.concatenate([ones, fields.places], -1) @ moves.affine[:, None]
+    return np.concatenate([ones, fields.places], -1) @ affine[:, None]
 
 
 def _course(speeds: np.ndarray, times_s: np.ndarray) -> np.ndarray:

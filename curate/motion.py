@@ -45,6 +45,8 @@ class FlowFields:
         trust: (N, R, C) float32, 0 where there is no texture to follow, towards 1 where there is.
         clear: (N, R, C) float32, the same, stricter.
         seen: (N, R, C) float32, 1 for cells that both pictures show, 0 for those that left the picture.
+        change: (N, R, C) float32, mean absolute difference of luma between the two pictures.
+        contrast: (N, R, C, 2) float32, mean slope of the luma to the right and down, per part of the diagonal.
         places: (R, C, 2) float32, cell centres from the picture's centre, in parts of the diagonal.
         times_s: (N,) middle of each pair in seconds.
         steps_s: (N,) seconds between the pictures of each pair.
@@ -54,6 +56,8 @@ class FlowFields:
     trust: np.ndarray
     clear: np.ndarray
     seen: np.ndarray
+    change: np.ndarray
+    contrast: np.ndarray
     places: np.ndarray
     times_s: np.ndarray
     steps_s: np.ndarray
@@ -103,13 +107,20 @@ def flow_fields(grays: list[np.ndarray], times_s: list[float]) -> FlowFields:
             seen.append(np.ones((rows, columns), np.float32))
         mean = cv2.resize(field, (columns, rows), interpolation=cv2.INTER_AREA)
         speeds.append(mean * np.float32(100 / (diagonal * steps_s[i])))
-    textures = np.stack([_texture(gray, (columns, rows)) for gray in grays[:-1]])
+    looks = [_texture(gray, (columns, rows)) for gray in grays[:-1]]
+    textures, contrasts = (np.stack(part) for part in zip(*looks, strict=True))
+    changes = [
+        cv2.resize(cv2.absdiff(one, two), (columns, rows), interpolation=cv2.INTER_AREA)
+        for one, two in pairwise(grays)
+    ]
     inside = np.stack(seen)
     return FlowFields(
         np.stack(speeds),
         inside * textures**2 / (textures**2 + HALF_TRUST**2),
         inside * textures**2 / (textures**2 + HALF_CLEAR**2),
         inside,
+        np.stack(changes).astype(np.float32),
+        contrasts * np.float32(diagonal),
         cell_places(rows, columns, width / height),
         (np.array(times_s[:-1]) + times_s[1:]) / 2,
         steps_s,
@@ -170,11 +181,15 @@ def _shift(one: np.ndarray, two: np.ndarray, window: np.ndarray, least: float) -
     return (2 * dx, 2 * dy) if with_shift < without else (0, 0)
 
 
-def _texture(gray: np.ndarray, cells: tuple[int, int]) -> np.ndarray:
-    """Of each cell the smaller eigenvalue of its structure tensor (Shi and Tomasi, 1994).
+def _texture(gray: np.ndarray, cells: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Of each cell the smaller eigenvalue of its structure tensor (Shi and Tomasi, 1994), and its mean slopes.
 
-    It is large only where the luma changes in two directions: along a straight edge motion cannot be seen.
+    The first is large only where the luma changes in two directions: along a straight edge motion cannot be
+    seen. The second, (R, C, 2), is the mean absolute slope to the right and down in luma per pixel.
     """
     dx, dy = (part.astype(np.float32) for part in cv2.spatialGradient(gray))
-    xx, yy, xy = (cv2.resize(p, cells, interpolation=cv2.INTER_AREA) for p in (dx * dx, dy * dy, dx * dy))
-    return (xx + yy) / 2 - np.sqrt(((xx - yy) / 2) ** 2 + xy**2)
+    xx, yy, xy, x, y = (
+        cv2.resize(part, cells, interpolation=cv2.INTER_AREA)
+        for part in (dx * dx, dy * dy, dx * dy, np.abs(dx), np.abs(dy))
+    )
+    return (xx + yy) / 2 - np.sqrt(((xx - yy) / 2) ** 2 + xy**2), np.stack([x, y], -1) / 8

@@ -109,6 +109,8 @@ def vector_fields(grids: list[VectorGrid], box: Box, shape: tuple[int, ...]) -> 
         known,
         known,
         np.ones_like(known),
+        np.zeros_like(known),
+        np.zeros_like(speeds),
         cell_places(known.shape[1], known.shape[2], w / h),
         np.array([(grid.begin_s + grid.end_s) / 2 for grid in grids]),
         steps_s,

@@ -34,7 +34,7 @@ LEAST_GRADIENT = 4.0  # luma per pixel, of the mean
 # Of the strongest gradient near by: the filter leaves a faint halo around strong edges.
 LEAST_OF_NEAR = 0.25
 STANDS_OUT = 4.0  # standard errors
-MOST_EDGES = 0.5  # more than this share of all edges cannot be overlays: the camera was misjudged
+MOST_EDGES = 0.35  # more than this share of all edges cannot be overlays: the camera was misjudged
 JOIN = 9  # pixels: edges closer than this are one overlay
 LEAST_EDGE = 20  # pixels of edge that make an overlay
 BOX_FILL = 0.35  # an overlay that fills less of its box than this covers its edges only
