@@ -47,7 +47,9 @@ SOURCES = _schema(
     _column("has_audio", pa.bool_(), "true if the container holds an audio stream"),
     _column("caption", pa.string(), "caption from a sidecar file, if there is one"),
     _column("duplicate_of", pa.string(), "uri of another input file with the same content; its clips stand"),
-    _column("status", pa.string(), "ok, partial (decoding broke off: the part before it stands) or failed"),
+    _column(
+        "status", pa.string(), "ok, partial (damaged or cut off: what could be decoded stands) or failed"
+    ),
     _column("error", pa.string(), "full error text when status is not ok"),
     _column("failure", pa.string(), "of a failed file: transient (tried again by the next run) or permanent"),
     _column("attempts", pa.int32(), "of a failed file: tries so far, over all runs"),
