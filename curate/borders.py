@@ -104,10 +104,9 @@ class _Side:
         # An edge blurred by the encoder is spread over three lines.
         near = np.convolve(self.votes, np.ones(3), "same") / len(self.first)
         before = np.cumsum(self.votes) / len(self.first)
+        lines = [int(i) for i in np.flatnonzero(near >= LEAST_AGREE) if i >= 2]
         found = [
-            (i, float(near[i]), float(before[i - 2]))
-            for i in range(2, len(near))
-            if near[i] >= LEAST_AGREE and near[i] == near[i - 2 : i + 3].max()
+            (i, float(near[i]), float(before[i - 2])) for i in lines if near[i] == near[i - 2 : i + 3].max()
         ]
         return sorted(found, key=lambda one: -one[1])[:8]
 
