@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 
 from curate.ahead import decoded_ahead
+from curate.borders import evenly
 from curate.frames import Frame, Video, even_times
 from curate.measures import Kept, phash, shot_scores, within
 from curate.motion_vectors import VectorGrid, VectorReader
@@ -228,10 +229,11 @@ class _Shots:
         start_s = samples[0].time_s
         end_s = self._open[0].time_s if self._open else source_end_s
         assert end_s is not None
+        candidates = [sample.planes for sample in samples if sample.planes is not None]
         kept = Kept(
             [sample.gray for sample in samples if sample.gray is not None],
             [sample.time_s for sample in samples if sample.gray is not None],
-            [sample.planes.luma() for sample in samples if sample.planes is not None],
+            [candidates[i].luma() for i in evenly(len(candidates))],
             [s.vectors for s in samples if s.vectors and s.vectors.begin_s >= start_s - 1e-6],
         )
         scores, errors = shot_scores(kept, self.size)

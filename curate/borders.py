@@ -48,6 +48,11 @@ def borders(lumas: list[np.ndarray]) -> Box:
     return x0, y0, x1 - x0, y1 - y0
 
 
+def evenly(count: int) -> np.ndarray:
+    """Indices of the pictures that are looked at, of `count`: all, or 16 spread evenly."""
+    return np.unique(np.linspace(0, count - 1, min(count, MOST_PICTURES)).round().astype(int))
+
+
 def displayed_crop(box: Box, shape: tuple[int, ...], size: tuple[int, int]) -> dict[str, int]:
     """The box in even pixels of the displayed picture (width, height), rounded inwards: never a line of a bar."""
     x, y, w, h = box
@@ -69,7 +74,7 @@ def _extremes(lumas: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
 
     Of less than four pictures it is the darkest and the brightest.
     """
-    picked = np.unique(np.linspace(0, len(lumas) - 1, min(len(lumas), MOST_PICTURES)).round().astype(int))
+    picked = evenly(len(lumas))
     low, high = lumas[picked[0]], lumas[picked[0]]
     second_low, second_high = np.full_like(low, 255), np.zeros_like(high)
     for i in picked[1:]:
