@@ -52,7 +52,7 @@ SOURCES = _schema(
     ),
     _column("error", pa.string(), "full error text when status is not ok"),
     _column("failure", pa.string(), "of a failed file: transient (tried again by the next run) or permanent"),
-    _column("attempts", pa.int32(), "of a failed file: tries so far, over all runs"),
+    _column("attempts", pa.int32(), "of a transient failure: tries so far, over all runs"),
     _column("config_hash", pa.string(), "hash of the analysis configuration that made this row"),
 )
 

@@ -103,9 +103,10 @@ class CommitUnits:
         unit, stamp, *more = row["unit"].split("-")
         attempt = int(more[0]) if more else 1
         status = source["status"]
-        if status == "failed":
+        if status == "failed" and source["failure"] == "transient":
+            # Of a final result it would be history: the tables must not show that an earlier run was killed.
             source["attempts"] = attempt
-            status = "retry" if source["failure"] == "transient" else "failed"
+            status = "retry"
         name = UnitName(source["source_id"] or UNREADABLE, unit, stamp, status, attempt)
         with self._dataset.atomic_writer(FOLDER, str(name)) as file:
             pq.write_table(pa.Table.from_pylist([row], schema=UNIT), file, compression="zstd")

@@ -72,7 +72,9 @@ def test_failure_for_good_is_tried_on_request_only(films: Path, tmp_path: Path) 
     (films / "good.mp4").write_text("no video")
     for more, attempts in ((), 1), ((), 1), (("--retry_failed=true",), 2), ((), 2):
         row = run(films, tmp_path / "out", *more)
-        assert (row["failure"], row["attempts"]) == ("permanent", attempts)
+        assert (row["failure"], row["attempts"]) == ("permanent", None)
+        (name,) = Dataset(str(tmp_path / "out")).files(FOLDER, ".parquet")
+        assert UnitName.parse(name).attempt == attempts
 
 
 @pytest.mark.parametrize(
