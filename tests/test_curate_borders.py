@@ -130,6 +130,11 @@ def test_titles_and_black_pictures_have_no_bars(tmp_path: Path) -> None:
     assert crop_of(titled(black, "THE END OF IT ALL", (100, 140)), tmp_path) == (0, 0, 480, 270)
 
 
+def test_large_lettering_on_a_dark_ground_is_no_letterbox(footage: Path) -> None:
+    (clip,) = analyse(str(footage / "edge/h265_video.mp4"), "ab" * 16, AnalysisConfig()).clips
+    assert clip["crop"] == {"x": 0, "y": 0, "w": 128, "h": 128}
+
+
 def test_a_flash_does_not_hide_the_bars() -> None:
     rng = np.random.default_rng(0)
     lumas = [np.zeros((270, 480), np.uint8) for _ in range(8)]

@@ -55,6 +55,15 @@ def test_motion_of_a_pan_is_its_speed(speed: float, direction_deg: float) -> Non
     assert speed_of(*rendered(pan(speed * x, speed * y))) == pytest.approx(speed, rel=0.1)
 
 
+def test_motion_does_not_depend_on_how_often_it_is_sampled() -> None:
+    for hz in (4, 8, 16):
+        assert speed_of(*rendered(pan(24, 8), hz=hz)) == pytest.approx(np.hypot(24, 8), rel=0.05)
+    pictures, times_s = rendered(pan(24, 8), hz=16)
+    uneven = [0, 1, 4, 5, 8, 11, 12, 15, 18, 19, 22]
+    found = speed_of([pictures[i] for i in uneven], [times_s[i] for i in uneven])
+    assert found == pytest.approx(np.hypot(24, 8), rel=0.05)
+
+
 def test_motion_of_a_turning_picture_is_its_points_mean_speed() -> None:
     """20 degrees a second; the mean distance of a point of a 16:9 picture from its centre is 0.265 diagonals."""
     expected = np.radians(20) * 26.5
