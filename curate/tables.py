@@ -79,7 +79,8 @@ CLIPS = _schema(
     _column(
         "motion",
         pa.float32(),
-        "median over time of mean optical flow inside crop, % of its diagonal per second",
+        "median over time of mean optical flow inside crop, % of its diagonal per second "
+        "(Data-Juicer's score is in pixels of the source per half second)",
     ),
     _column(
         "motion_source", pa.string(), "where motion was read: flow, or codec (motion vectors; approximate)"

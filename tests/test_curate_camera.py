@@ -103,7 +103,7 @@ def test_camera_survives_encoding(tmp_path: Path) -> None:
 
 
 def test_camera_of_the_procedural_world() -> None:
-    """Its grounds are smooth and its object is large: where only the object has texture, it passes for the camera."""
+    """Its grounds are smooth and its object is large: the one with texture must not pass for the camera."""
     wrong, seen_kinds = [], set()
     for seed in range(40):
         scene = draw_scene(np.random.default_rng(seed), duration_s=2)
@@ -114,7 +114,7 @@ def test_camera_of_the_procedural_world() -> None:
         if got != want:
             wrong.append((seed, want, got, scene.background))
     assert seen_kinds == {"static", "pan", "zoom_in"}
-    assert len(wrong) <= 4, wrong  # of 40
+    assert len(wrong) <= 2, wrong  # of 40
 
 
 def test_object_motion_is_what_the_camera_does_not_explain() -> None:
