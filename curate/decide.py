@@ -41,13 +41,13 @@ class CopyConfig:
 
     Attributes:
         near: look for re-encoded and resized copies by perceptual hash.
-        max_bits: bits of 64 in which two hashes of a copy may differ, on average over three pictures.
+        max_bits: bits of 64 in which the hashes of a copy may differ, on average over the clip.
         max_duration_ratio: how much longer one copy may be than the other.
     """
 
     near: bool = True
-    max_bits: float = 6.0
-    max_duration_ratio: float = 1.1
+    max_bits: float = 13.0
+    max_duration_ratio: float = 1.35
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class DecideConfig:
 
 # Columns of clips/ that deciding reads.
 NEEDED = [
-    "clip_id", "source_id", "start_s", "end_s", "width", "height", "phash",
+    "clip_id", "source_id", "start_s", "end_s", "width", "height", "crop", "phash",
     "black_ratio", "luma", "static_ratio", "motion", "sharpness", "text_area", "overlay_area", "aesthetic",
     "clip_text_sim", "nsfw",
 ]  # fmt: skip

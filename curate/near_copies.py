@@ -1,22 +1,23 @@
-"""Copies of a clip under other bytes: re-encoded, resized, lightly changed. Found by perceptual hashes.
+"""Copies of a clip under other bytes: re-encoded, resized, cropped a little, mirrored, trimmed.
 
-Each clip has three 64-bit hashes. Two clips are copies if the hashes differ in few bits on average and the
-clips last about as long. Candidates share one of the sixteen-bit bands of their middle hash, so the search
-does not compare all pairs.
+Two clips are copies if their hash sequences (curate/phash.py) differ in few bits at their best shift. Candidates
+share a sixteen-bit band of some hash, and that hash is near, so the search does not compare all pairs.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from itertools import combinations
 from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-# A band that very many clips share (black, white, test cards) tells nothing and would cost quadratic time.
-_CROWDED_BAND = 200
+from curate.phash import FLAT, MIRROR, difference, unpack
+
+# How many neighbours in a band are looked at: one that very many clips share would cost quadratic time.
+_CROWDED_BAND = 64
+# One hash of a candidate may differ by this many bits more than the whole sequence.
+_SLACK_BITS = 4
 
 
 class Limits(Protocol):
@@ -32,54 +33,75 @@ class Limits(Protocol):
 def near_copies(clips: pa.Table, passed: np.ndarray, limits: Limits) -> dict[int, tuple[int, float]]:
     """Row of each copy -> (row of the better one that is kept, mean differing bits of 64).
 
-    Only rows in `passed` (bool mask) take part. The better copy has the larger picture, then the sharper,
-    then the smaller clip_id.
+    Only rows in `passed` (bool mask) take part. The better copy is the one that quality_order puts first.
     """
-    hashes = {
-        row: np.array([int(part, 16) for part in text.split("-")], dtype=np.uint64)
-        for row, text in enumerate(clips["phash"].to_pylist())
-        if text and passed[row]
-    }
-    duration = (clips["end_s"].to_numpy() - clips["start_s"].to_numpy()).astype(float)
-    order = _quality_order(clips)
+    rows = np.flatnonzero(passed & pc.is_valid(clips["phash"]).to_numpy())
+    if len(rows) < 2:
+        return {}
+    hashes, first = unpack(clips["phash"].take(rows))
+    duration = (clips["end_s"].to_numpy() - clips["start_s"].to_numpy()).astype(float)[rows]
+    order = quality_order(clips)[rows]
+    a, b = _candidates(hashes, first, limits.max_bits + _SLACK_BITS)
+    longer, shorter = np.maximum(duration[a], duration[b]), np.minimum(duration[a], duration[b])
+    near = longer <= limits.max_duration_ratio * shorter
+    a, b = a[near], b[near]
+    swap = order[a] > order[b]
+    better, worse = np.where(swap, b, a), np.where(swap, a, b)
     found: dict[int, tuple[int, float]] = {}
-    pairs = sorted(_candidates(hashes), key=lambda pair: sorted(order[row] for row in pair))
-    for a, b in pairs:
-        better, worse = sorted((a, b), key=lambda row: order[row])
-        if better in found or worse in found:
+    for pair in np.lexsort((order[worse], order[better])):
+        good, bad = int(better[pair]), int(worse[pair])
+        if rows[good] in found or rows[bad] in found:
             continue
-        longer, shorter = max(duration[a], duration[b]), min(duration[a], duration[b])
-        if longer > limits.max_duration_ratio * shorter or len(hashes[a]) != len(hashes[b]):
-            continue
-        bits = float(np.bitwise_count(hashes[a] ^ hashes[b]).mean())
+        bits = difference(hashes[first[good] : first[good + 1]], hashes[first[bad] : first[bad + 1]])
         if bits <= limits.max_bits:
-            found[worse] = (better, bits)
+            found[int(rows[bad])] = (int(rows[good]), bits)
     return found
 
 
-def _quality_order(clips: pa.Table) -> dict[int, int]:
-    """Row -> rank, 0 for the best copy to keep."""
+def quality_order(clips: pa.Table) -> np.ndarray:
+    """Rank of each row, 0 for the best copy to keep: pixels inside the crop, bitrate, sharpness, clip_id."""
+    pixels = pc.multiply(clips["width"].cast(pa.int64()), clips["height"].cast(pa.int64()))
+    if "crop" in clips.column_names:
+        crop = clips["crop"]
+        inside = pc.multiply(
+            pc.struct_field(crop, "w").cast(pa.int64()), pc.struct_field(crop, "h").cast(pa.int64())
+        )
+        pixels = pc.coalesce(inside, pixels)
+    bitrate = clips["bitrate"] if "bitrate" in clips.column_names else pa.nulls(len(clips), pa.float64())
     ranked = pa.table(
-        {
-            "pixels": pc.multiply(clips["width"].cast(pa.int64()), clips["height"].cast(pa.int64())),
-            "sharpness": clips["sharpness"],
-            "clip_id": clips["clip_id"],
-        }
+        {"pixels": pixels, "bitrate": bitrate, "sharpness": clips["sharpness"], "clip_id": clips["clip_id"]}
     )
-    order = [("pixels", "descending"), ("sharpness", "descending"), ("clip_id", "ascending")]
-    rows = pc.sort_indices(ranked, sort_keys=order).to_pylist()  # nulls last
-    return {row: rank for rank, row in enumerate(rows)}
+    order = [(name, "descending") for name in ("pixels", "bitrate", "sharpness")] + [("clip_id", "ascending")]
+    rank = np.empty(len(clips), np.int64)
+    rank[pc.sort_indices(ranked, sort_keys=order).to_numpy()] = np.arange(len(clips))  # nulls last
+    return rank
 
 
-def _candidates(hashes: dict[int, np.ndarray]) -> set[tuple[int, int]]:
-    bands: dict[tuple[int, int], list[int]] = defaultdict(list)
-    for row, values in hashes.items():
-        middle = int(values[len(values) // 2])
-        for band in range(4):
-            bands[band, middle >> (16 * band) & 0xFFFF].append(row)
-    return {
-        pair
-        for rows in bands.values()
-        if len(rows) <= _CROWDED_BAND
-        for pair in combinations(sorted(rows), 2)
-    }
+def _candidates(hashes: np.ndarray, first: np.ndarray, max_bits: float) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs of rows (a < b), each once, of which some hash shares a band and is near, plain or mirrored."""
+    row = np.repeat(np.arange(len(first) - 1), np.diff(first))
+    told = hashes != FLAT
+    hashes, row = hashes[told], row[told]
+    # A hash and its mirror image are one: of the two, the one whose first odd bit is 0 stands for both.
+    top_odd = np.uint64(1 << (int(MIRROR).bit_length() - 1))
+    hashes = np.where(hashes & top_odd, hashes ^ MIRROR, hashes)
+    n_rows = np.int64(len(first))
+    pairs = [np.zeros(0, np.int64)]
+    for band in range(4):
+        value = (hashes >> np.uint64(16 * band) & np.uint64(0xFFFF)).astype(np.int64)
+        by_value = np.argsort(value * n_rows + row, kind="stable")
+        value, who, what = value[by_value], row[by_value], hashes[by_value]
+        at = np.arange(len(value))
+        for lag in range(1, _CROWDED_BAND):
+            at = at[at + lag < len(value)]
+            at = at[value[at] == value[at + lag]]
+            if not len(at):
+                break
+            apart = what[at] ^ what[at + lag]
+            bits = np.minimum(np.bitwise_count(apart), np.bitwise_count(apart ^ MIRROR))
+            near = at[(bits <= max_bits) & (who[at] != who[at + lag])]
+            pairs.append(
+                np.minimum(who[near], who[near + lag]) * n_rows + np.maximum(who[near], who[near + lag])
+            )
+    unique = np.unique(np.concatenate(pairs))
+    return unique // n_rows, unique % n_rows

@@ -68,7 +68,7 @@ def test_of_copies_the_larger_stays_and_is_named() -> None:
         clip(1, phash=near, width=320, height=180), clip(2, phash=same), clip(3, phash=far)
     )
     assert small["duplicate_of"] == large["clip_id"]
-    assert small["reason"] == f"copy of {large['clip_id']} (0.7 of 64 bits differ <= 6)"
+    assert small["reason"] == f"copy of {large['clip_id']} (0.7 of 64 bits differ <= 13)"
     assert reason_name(small["reason"]) == "copy"
     assert large["keep"] is True
     assert other["keep"] is True
