@@ -16,7 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate.dataset import config_hash
-from curate.near_copies import near_copies
+from curate.near_copies import near_copies, quality_order
+from curate.semantic import SemanticConfig, balance, semantic_copies
 from curate.tables import DECISIONS
 
 
@@ -52,7 +53,7 @@ class CopyConfig:
 
 @dataclass(frozen=True)
 class DecideConfig:
-    """Thresholds. Every field but `copies` is a range over the clips column of its name.
+    """Thresholds. Every field but `copies` and `semantic` is a range over the clips column of its name.
 
     Attributes:
         duration_s: seconds of the clip (end_s - start_s).
@@ -67,6 +68,7 @@ class DecideConfig:
         clip_text_sim: CLIP similarity to the source's caption.
         nsfw: probability of unsafe content.
         copies: how copies are found.
+        semantic: how clips that show the same thing are found, and balanced.
     """
 
     duration_s: Range = field(default_factory=lambda: Range(min=1.0, if_null="reject"))
@@ -81,6 +83,7 @@ class DecideConfig:
     clip_text_sim: Range = field(default_factory=Range)
     nsfw: Range = field(default_factory=lambda: Range(max=0.5))
     copies: CopyConfig = field(default_factory=CopyConfig)
+    semantic: SemanticConfig = field(default_factory=SemanticConfig)
 
     def ranges(self) -> dict[str, Range]:
         """Column -> range, in the order in which reasons are given."""
@@ -96,8 +99,17 @@ NEEDED = [
 ]  # fmt: skip
 
 
+def needed(config: DecideConfig) -> list[str]:
+    """Columns of clips/ that deciding by `config` reads; embeddings only where they are used."""
+    semantic = config.semantic.min_similarity is not None or config.semantic.balance
+    return [*NEEDED, *(["embedding", "embedding_model"] if semantic else [])]
+
+
 def decide(clips: pa.Table, config: DecideConfig) -> pa.Table:
-    """The decisions table, one row per clip in the order of `clips` (columns NEEDED)."""
+    """The decisions table, one row per clip in the order of `clips` (columns needed(config)).
+
+    A further column `bitrate` (bits per second of the source), if there is one, helps to choose among copies.
+    """
     clips = clips.append_column("duration_s", pc.subtract(clips["end_s"], clips["start_s"]))
     reasons: list[list[str]] = [[] for _ in range(len(clips))]
     for name, limits in config.ranges().items():
@@ -113,7 +125,20 @@ def decide(clips: pa.Table, config: DecideConfig) -> pa.Table:
             f"copy of {ids[better]} ({bits:.1f} of 64 bits differ <= {config.copies.max_bits:g})"
         )
 
+    cluster = np.full(len(ids), -1, np.int32)
+    semantic = config.semantic
+    if semantic.min_similarity is not None or semantic.balance:
+        passed = np.array([not why for why in reasons], dtype=bool)
+        cluster, same = semantic_copies(clips, passed, quality_order(clips), semantic)
+        for row, (better, cosine) in same.items():
+            duplicate_of[row] = ids[better]
+            figure = f"cosine {cosine:.3f} >= {semantic.min_similarity:g}"
+            reasons[row].append(f"semantic copy of {ids[better]} ({figure})")
+
     keep = [not why for why in reasons]
+    weight = (
+        balance(cluster, np.array(keep, dtype=bool)) if semantic.balance else np.ones(len(ids), np.float32)
+    )
     return pa.Table.from_arrays(
         [
             clips["clip_id"].combine_chunks(),
@@ -121,8 +146,8 @@ def decide(clips: pa.Table, config: DecideConfig) -> pa.Table:
             pa.array([why[0] if why else None for why in reasons], pa.string()),
             pa.array(reasons, pa.list_(pa.string())),
             pa.array(duplicate_of, pa.string()),
-            pa.nulls(len(ids), pa.int32()),
-            pa.array(np.ones(len(ids), np.float32)),
+            pa.array(cluster, pa.int32(), mask=cluster < 0),
+            pa.array(weight),
             pa.array([config_hash(config)] * len(ids), pa.string()),
         ],
         schema=DECISIONS,
