@@ -1,11 +1,16 @@
 """Re-threshold the clips of a dataset: decisions/ anew from clips/, in seconds, with no decode.
 
 reelmill decide --dataset demo-run/dataset --rules.motion.min=0.5 --rules.luma.if_null=reject
+reelmill decide --dataset demo-run/dataset --explain 3f2a
+reelmill decide --dataset demo-run/dataset --what-if motion.min=0.4 --what-if luma.max=200
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import json
+import sys
+from dataclasses import asdict, dataclass, field, is_dataclass, replace
+from typing import Any
 
 from curate.decide import DecideConfig
 
@@ -17,26 +22,105 @@ class DecideCommand:
     Attributes:
         dataset: the dataset folder or URI.
         rules: the thresholds.
+        explain: a clip_id, or its beginning: tell that clip's story under the rules in force; nothing is written.
+        what_if: changes such as motion.min=0.4 (also --what-if, repeated): print how the funnel would change
+            against the rules in force; nothing is written.
     """
 
     dataset: str
     rules: DecideConfig = field(default_factory=DecideConfig)
+    explain: str | None = None
+    what_if: list[str] = field(default_factory=list)
 
 
 def decide(config: DecideCommand) -> None:
     from curate.dataset import Dataset
 
     dataset = Dataset(config.dataset)
-    write_decisions(dataset, config.rules)
-    print(funnel_text(dataset))
+    if config.explain is not None:
+        print(_story(dataset, config.explain))
+    elif config.what_if:
+        print(_changes(dataset, config.what_if))
+    else:
+        write_decisions(dataset, config.rules)
+        print(funnel_text(dataset))
 
 
 def write_decisions(dataset, rules: DecideConfig) -> None:  # type: ignore[no-untyped-def]
-    """Replace decisions/ by what `rules` say of clips/."""
-    from curate.decide import NEEDED
+    """Replace decisions/ by what `rules` say of clips/; the rules go to `_state/rules.json`."""
     from curate.decide import decide as decide_clips
 
-    dataset.write("decisions", decide_clips(dataset.read("clips", NEEDED), rules))
+    dataset.write("decisions", decide_clips(_clips(dataset, rules), rules))
+    dataset.write_bytes(json.dumps(asdict(rules), indent=1).encode(), "_state", "rules.json")
+
+
+def rules_in_force(dataset) -> DecideConfig:  # type: ignore[no-untyped-def]
+    """The rules that made decisions/; the defaults for a dataset that does not tell."""
+    if not dataset.exists("_state", "rules.json"):
+        return DecideConfig()
+    rules: DecideConfig = _filled(DecideConfig(), json.loads(dataset.read_bytes("_state", "rules.json")))
+    return rules
+
+
+def _filled(default: Any, values: dict) -> Any:
+    """`default` (a dataclass) with those of `values` that it still knows."""
+    known = {}
+    for name, value in values.items():
+        if hasattr(default, name):
+            inner = getattr(default, name)
+            known[name] = _filled(inner, value) if is_dataclass(inner) else value
+    return replace(default, **known)
+
+
+def _clips(dataset, rules: DecideConfig):  # type: ignore[no-untyped-def]
+    """The columns that deciding reads, and the bitrate of each clip's source."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    from curate.decide import needed
+
+    clips = dataset.read("clips", needed(rules))
+    sources = dataset.read("sources", ["source_id", "size_bytes", "duration_s"])
+    rate = pc.divide(pc.multiply(sources["size_bytes"].cast(pa.float64()), 8.0), sources["duration_s"])
+    at = pc.index_in(clips["source_id"], value_set=sources["source_id"].combine_chunks())
+    return clips.append_column("bitrate", rate.combine_chunks().take(at.combine_chunks()))
+
+
+def _story(dataset, prefix: str) -> str:  # type: ignore[no-untyped-def]
+    from curate.story import story
+
+    sources = dataset.read("sources", ["source_id", "uri", "duplicate_of"]).to_pylist()
+    uris = {row["source_id"]: row["uri"] for row in sources if row["duplicate_of"] is None}
+    return story(dataset.read("clips"), dataset.read("decisions"), prefix, uris, rules_in_force(dataset))
+
+
+def _changes(dataset, what_if: list[str]) -> str:  # type: ignore[no-untyped-def]
+    from curate.decide import decide as decide_clips
+    from curate.story import changes
+
+    before = rules_in_force(dataset)
+    after = before
+    for change in what_if:
+        after = _changed(after, change)
+    return changes(
+        *(decide_clips(_clips(dataset, rules), rules) for rules in (before, after)),
+    )
+
+
+def _changed(rules: DecideConfig, change: str) -> DecideConfig:
+    """`rules` with one `key=value`, read and checked like the flag --rules.key=value."""
+    from pipelines.cli import parse
+
+    parsed = parse(DecideCommand, ["--dataset=.", f"--rules.{change}"], name="decide").rules
+
+    def put(old: Any, new: Any, names: list[str]) -> Any:
+        inner = getattr(new, names[0])
+        return replace(
+            old, **{names[0]: put(getattr(old, names[0]), inner, names[1:]) if names[1:] else inner}
+        )
+
+    changed: DecideConfig = put(rules, parsed, change.partition("=")[0].split("."))
+    return changed
 
 
 def funnel_text(dataset) -> str:  # type: ignore[no-untyped-def]
@@ -46,10 +130,25 @@ def funnel_text(dataset) -> str:  # type: ignore[no-untyped-def]
     return count_funnel(dataset).text()
 
 
+def _gathered(argv: list[str]) -> list[str]:
+    """`--what-if A --what-if B` as the one list that the parser reads."""
+    others, changes = [], []
+    words = iter(argv)
+    for word in words:
+        if word in ("--what-if", "--what_if"):
+            changes.append(next(words, ""))
+        elif word.startswith("--what-if="):
+            changes.append(word.partition("=")[2])
+        else:
+            others.append(word)
+    return others + ([f"--what_if={json.dumps(changes)}"] if changes else [])
+
+
 def main(argv: list[str] | None = None) -> int:
     from pipelines.cli import run_command
 
-    return run_command(DecideCommand, decide, argv, name="decide")
+    words = _gathered(sys.argv[1:] if argv is None else argv)
+    return run_command(DecideCommand, decide, words, name="decide")
 
 
 if __name__ == "__main__":
