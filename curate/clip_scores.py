@@ -62,7 +62,7 @@ def load_clip(model: str, device: str = "cpu") -> tuple[Any, Any, Any]:
     return net.eval(), preprocess, tokenizer
 
 
-_SCORES = ("embedding", "clip_text_sim", "aesthetic")
+_SCORES = ("embedding", "embedding_spread", "clip_text_sim", "aesthetic")
 
 
 class ScoreWithClip:
@@ -106,6 +106,7 @@ class ScoreWithClip:
         mean = frames.mean(0)
         mean /= np.linalg.norm(mean)
         scores |= {"embedding": mean.astype(np.float32), "embedding_model": self.model_name}
+        scores["embedding_spread"] = float(np.mean(1 - frames @ mean))
         if text is not None:
             scores["clip_text_sim"] = float(mean @ text)
         else:

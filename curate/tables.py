@@ -106,6 +106,7 @@ CLIPS = _schema(
     _column("nsfw", pa.float32(), "probability of unsafe content, 0 to 1"),
     _column("embedding", pa.list_(pa.float32()), "mean CLIP image embedding over keyframes, unit length"),
     _column("embedding_model", pa.string(), "the CLIP model that made embedding and clip_text_sim"),
+    _column("embedding_spread", pa.float32(), "mean of 1 - cosine of a keyframe and embedding, 0 if all alike"),
     _column("phash", pa.string(), "perceptual hashes (64-bit DCT, hex) of three keyframes, joined by -"),
     _column("score_errors", pa.map_(pa.string(), pa.string()), "score name -> why it is null"),
     _column("config_hash", pa.string(), "hash of the analysis configuration that made this row"),
