@@ -5,15 +5,32 @@
         shots = finder.push(picture, time_s)      # shots that are certain by now, some frames late
     shots = finder.finish(end_s)                  # the rest
 
-The finder speaks in indices of the frames pushed; their PTS are the caller's.
+A cascade. A cheap pass over every picture (curate.proposals) says where a change is likely; TransNet V2
+(curate.transnet) decides there, with 12 pictures of context to either side; what it says becomes cuts, dissolves
+and fades (curate.transitions). Frames of gradual transitions belong to no shot. The finder speaks in indices of
+the frames pushed; their PTS are the caller's. It holds no more pictures than are undecided.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
+
+from curate.proposals import Changes, difference
+from curate.shot_spans import Shot as Shot
+from curate.shot_spans import ShotSpans
+from curate.transitions import Transition, closed, is_flash, judge, runs, spans
+from curate.transnet import Device, TransNet
+
+# The network was trained on 24 to 30 pictures a second; of faster footage it sees every second, third, ...
+_NETWORK_HZ = 30.0
+_CONTEXT = 12
+_LONGEST_WINDOW = 200
+_BLOCK = 100
+_MARGIN_S = 0.08
+_DARK_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -21,79 +38,184 @@ class ShotConfig:
     """How footage is split into shots.
 
     Attributes:
-        adaptive_threshold: how far a frame's content change must stand out from its neighbours' (a ratio).
-        min_content_val: least content change (0 to 255, HSV) that can be a cut.
-        max_s: longer shots are divided into parts of at most this many seconds.
+        windows: where the network decides: proposed (where the cheap pass sees a sign), all (everywhere) or off
+            (nowhere: every sharp jump of the cheap pass is a cut; no torch).
+        device: where the network runs: auto, cpu or cuda.
+        flash_s: a picture that comes back within this time was interrupted by a flash, not by a cut.
+        min_s: a long shot is never divided into parts shorter than this. Short shots are not merged or dropped
+            here; the rule duration_s rejects them.
+        max_s: longer shots are divided into parts of at most this many seconds, where the picture is quietest.
+        stride_s: if set, parts of this length instead, whatever they show; nothing else is looked for.
     """
 
-    adaptive_threshold: float = 3.0
-    min_content_val: float = 15.0
+    windows: Literal["proposed", "all", "off"] = "proposed"
+    device: Device = "auto"
+    flash_s: float = 0.3
+    min_s: float = 1.0
     max_s: float = 20.0
-
-
-@dataclass(frozen=True)
-class Shot:
-    """A span of frames that belong together.
-
-    Attributes:
-        first: index of the first frame.
-        last: index of the last frame; what lies between two shots is a gradual transition.
-        transition_in: cut, dissolve, fade, edge (of the source) or division.
-        transition_out: the same, at its end.
-    """
-
-    first: int
-    last: int
-    transition_in: str
-    transition_out: str
+    stride_s: float | None = None
 
 
 class ShotFinder:
-    """Feed every frame in order; get shots in order, each at most about 2 * max_s long."""
+    """Feed every frame in order; get shots in order, none longer than max_s."""
 
     def __init__(self, config: ShotConfig) -> None:
-        from scenedetect import FrameTimecode
-        from scenedetect.detectors import AdaptiveDetector
-
         self._config = config
-        # A nominal rate: the detector works on frame numbers, times come from PTS.
-        self._zero = FrameTimecode(0, fps=25.0)
-        self._detector = AdaptiveDetector(
-            adaptive_threshold=config.adaptive_threshold,
-            min_content_val=config.min_content_val,
-            min_scene_len=1,
-        )
-        self._times: deque[float] = deque()  # of the frames from self.pending_from on
-        self.pending_from = 0  # no later shot begins before this frame
-        self._transition_in = "edge"
+        self._spans = ShotSpans(config.min_s, config.max_s, config.stride_s)
+        self._changes = Changes()
+        self._network: TransNet | None = None
+        # Of the pictures that the network may see, from self._begin on:
+        self._begin = 0
+        self._pictures: list[np.ndarray] = []
+        self._frames: list[int] = []  # index of the frame
+        self._times: list[float] = []
+        self._steps: list[float] = []
+        self._middle: list[float] = []  # decided so far
+        self._inside: list[float] = []
+        self._parsed = 0  # pictures before this one lie in no transition that is still open
         self._count = 0
+        self._next_s = 0.0
+        self._last: np.ndarray | None = None
+
+    @property
+    def pending_from(self) -> int:
+        """No later shot begins before this frame."""
+        return self._spans.pending_from
 
     def push(self, picture: np.ndarray, time_s: float) -> list[Shot]:
         """`picture`: (27, 48, 3) uint8 RGB, as displayed; `time_s`: its PTS in seconds."""
-        cuts = self._detector.process_frame(self._zero + self._count, picture[:, :, ::-1].copy())
-        self._times.append(time_s)
-        self._count += 1
-        shots = [self._end(cut.frame_num, "cut") for cut in cuts if cut.frame_num > self.pending_from]
-        while time_s - self._times[0] > 2 * self._config.max_s:
-            shots.append(self._divide(self._times[0] + self._config.max_s))
+        index, self._count = self._count, self._count + 1
+        if self._config.stride_s is not None:
+            return self._spans.push(index, time_s, 0.0)
+        change = 0.0 if self._last is None else difference(picture, self._last)
+        self._last = picture
+        if index == 0 or time_s >= self._next_s:
+            # A tenth less than the period, or rounding of PTS would skip frames of 30 a second.
+            self._next_s = time_s + 0.9 / _NETWORK_HZ
+            self._frames.append(index)
+            self._times.append(time_s)
+            self._pictures.append(picture)
+            self._steps.append(self._changes.push(picture))
+        shots = self._spans.push(index, time_s, change)
+        if self._undecided() >= _BLOCK + Changes.AHEAD:
+            self._decide(_BLOCK)
+            shots += self._parse(final=False)
+            shots += self._spans.settle(self._frames[self._parsed - self._begin])
         return shots
 
     def finish(self, end_s: float) -> list[Shot]:
         """The last shots; `end_s` is where the last frame ends."""
-        if not self._times:
+        if not self._count:
             return []
-        shots = []
-        if end_s - self._times[0] > self._config.max_s:
-            shots.append(self._divide((self._times[0] + end_s) / 2))
-        return [*shots, self._end(self._count, "edge")]
+        shots: list[Shot] = []
+        if self._config.stride_s is None:
+            self._decide(self._undecided())
+            shots = self._parse(final=True)
+        return [*shots, *self._spans.finish(self._count, end_s)]
 
-    def _divide(self, at_s: float) -> Shot:
-        keep = next((i for i, t in enumerate(self._times) if i and t >= at_s - 1e-6), len(self._times) - 1)
-        return self._end(self.pending_from + keep, "division")
+    def _undecided(self) -> int:
+        return len(self._pictures) - len(self._middle)
 
-    def _end(self, next_first: int, transition: str) -> Shot:
-        shot = Shot(self.pending_from, next_first - 1, self._transition_in, transition)
-        for _ in range(next_first - self.pending_from):
-            self._times.popleft()
-        self.pending_from, self._transition_in = next_first, transition
-        return shot
+    def _decide(self, count: int) -> None:
+        """Probabilities of the next `count` pictures; in windows that a sign opens, the network's."""
+        start = len(self._middle)
+        stop = start + count
+        self._middle += [0.0] * count
+        self._inside += [0.0] * count
+        if self._config.windows == "all":
+            likely = np.ones(count, bool)
+        else:
+            likely = self._changes.likely(self._begin + start, self._begin + stop)
+        if self._config.windows == "off":
+            self._decide_by_jumps(start, likely)
+            return
+        # Two windows cost less as one when their contexts would overlap.
+        for first, last in runs(closed(likely, 2 * _CONTEXT)):
+            for at in range(start + first, start + last + 1, _LONGEST_WINDOW):
+                self._ask(at, min(at + _LONGEST_WINDOW, start + last + 1))
+
+    def _ask(self, first: int, stop: int) -> None:
+        """The network on pictures [first, stop), with context."""
+        if self._network is None:
+            self._network = TransNet(self._config.device)
+        left, right = max(0, first - _CONTEXT), min(len(self._pictures), stop + _CONTEXT)
+        middle, inside = self._network(np.stack(self._pictures[left:right]))
+        self._middle[first:stop] = middle[first - left : stop - left].tolist()
+        self._inside[first:stop] = inside[first - left : stop - left].tolist()
+
+    def _decide_by_jumps(self, start: int, likely: np.ndarray) -> None:
+        for first, last in runs(likely):
+            steps = self._steps[start + first : start + last + 1]
+            at = start + first + int(np.argmax(steps))
+            if at > 0 and self._steps[at] > _JUMP_ALONE:
+                self._middle[at - 1] = self._inside[at - 1] = 1.0
+
+    def _parse(self, *, final: bool) -> list[Shot]:
+        """Transitions that are decided to their ends become boundaries; pictures before them are forgotten."""
+        times = np.array(self._times)
+        hz = 1 / max(1e-3, float(np.median(np.diff(times)))) if len(times) > 1 else 25.0
+        margin, flash = max(1, round(_MARGIN_S * hz)), round(self._config.flash_s * hz)
+        start, stop = self._parsed - self._begin, len(self._middle)
+        # What ends later than this may go on, or be answered by the other half of a flash.
+        certain = stop if final else stop - max(flash, round(_DARK_S * hz)) - margin - 2
+        pictures = np.stack(self._pictures[:])
+        steps, light = np.array(self._steps), pictures.mean((1, 2, 3))
+        middle = np.array(self._middle)
+        found: list[Transition] = []
+        parsed = max(start, certain)
+        for first, last in spans(np.array(self._inside[start:]), light[start:stop], round(_DARK_S * hz)):
+            first, last = first + start, last + start
+            if last >= certain:
+                parsed = min(parsed, first)
+                break
+            transition = judge(first, last, pictures, steps, middle, light, margin)
+            if transition is not None:
+                found.append(transition)
+        shots: list[Shot] = []
+        for transition in _without_flashes(found, pictures, flash):
+            frames = self._frames
+            last, following = frames[transition.last], frames[transition.next]
+            if transition.kind == "cut":  # of the frames that the network did not see, too
+                last, following = self._spans.sharpest(last, following)
+            shots += self._spans.end(last, following, transition.kind)
+        self._parsed = self._begin + min(parsed, len(self._frames) - 1)
+        self._forget(max(0, self._parsed - self._begin - max(_CONTEXT, margin + 2)))
+        return shots
+
+    def _forget(self, count: int) -> None:
+        for kept in (self._pictures, self._frames, self._times, self._steps, self._middle, self._inside):
+            del kept[:count]
+        self._begin += count
+        self._changes.forget(self._begin + len(self._middle))
+
+
+_JUMP_ALONE = 20.0
+
+
+def _without_flashes(found: list[Transition], pictures: np.ndarray, flash: int) -> list[Transition]:
+    """Transitions less those after which the picture before them comes back within `flash` pictures."""
+    kept: list[Transition] = []
+    for transition in found:
+        if transition.next - transition.last <= flash + 1 and is_flash(transition, transition, pictures):
+            continue
+        if transition.kind == "cut" and _edge_of_flash(transition, pictures, flash):
+            continue
+        if kept and transition.next - kept[-1].last <= flash + 1 and is_flash(kept[-1], transition, pictures):
+            kept.pop()
+            continue
+        kept.append(transition)
+    return kept
+
+
+def _edge_of_flash(cut: Transition, pictures: np.ndarray, flash: int) -> bool:
+    """Whether the picture before the cut comes back soon after it, or the one after it was there shortly before.
+
+    The network often answers only one of a flash's two edges.
+    """
+    for away in range(1, flash + 1):
+        begun, back = cut.last - away, cut.next + away
+        if begun >= 0 and is_flash(Transition(begun, cut.next, "cut"), cut, pictures):
+            return True
+        if back < len(pictures) and is_flash(cut, Transition(cut.last, back, "cut"), pictures):
+            return True
+    return False
