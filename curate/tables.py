@@ -99,14 +99,20 @@ CLIPS = _schema(
     _column("black_ratio", pa.float32(), "share of frames with mean luma below 16, 0 to 1"),
     _column("static_ratio", pa.float32(), "share of frame pairs that do not differ visibly, 0 to 1"),
     _column("sharpness", pa.float32(), "median Laplacian variance of the luma at 144 lines"),
-    _column("text_area", pa.float32(), "share of the picture covered by text boxes, 0 to 1"),
+    _column(
+        "text_area",
+        pa.float32(),
+        "share of the picture inside crop under the union of RapidOCR's text boxes, mean over a few keyframes, 0 to 1",
+    ),
     _column("overlay_area", pa.float32(), "largest share of the picture under logos and subtitles, 0 to 1"),
     _column("aesthetic", pa.float32(), "LAION aesthetic head on CLIP ViT-L/14, about 1 to 10"),
     _column("clip_text_sim", pa.float32(), "cosine of CLIP clip embedding and the source's caption, -1 to 1"),
     _column("nsfw", pa.float32(), "probability of unsafe content, 0 to 1"),
     _column("embedding", pa.list_(pa.float32()), "mean CLIP image embedding over keyframes, unit length"),
     _column("embedding_model", pa.string(), "the CLIP model that made embedding and clip_text_sim"),
-    _column("embedding_spread", pa.float32(), "mean of 1 - cosine of a keyframe and embedding, 0 if all alike"),
+    _column(
+        "embedding_spread", pa.float32(), "mean of 1 - cosine of a keyframe and embedding, 0 if all alike"
+    ),
     _column("phash", pa.string(), "perceptual hashes (64-bit DCT, hex) of three keyframes, joined by -"),
     _column("score_errors", pa.map_(pa.string(), pa.string()), "score name -> why it is null"),
     _column("config_hash", pa.string(), "hash of the analysis configuration that made this row"),
