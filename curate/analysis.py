@@ -8,8 +8,6 @@ Frames stream by; what is kept of them is bounded by the longest shot, not by th
 from __future__ import annotations
 
 import hashlib
-import math
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
@@ -19,9 +17,11 @@ import numpy as np
 
 from curate.ahead import decoded_ahead
 from curate.borders import evenly
+from curate.clock import Clock, Ticks
 from curate.frames import Frame, Video, even_times
-from curate.measures import Kept, phash, shot_scores, within
+from curate.measures import Kept, shot_scores, within
 from curate.motion_vectors import VectorGrid, VectorReader
+from curate.phash import phashes
 from curate.pictures import Planes, Shrink
 from curate.shots import Shot, ShotConfig, ShotFinder
 
@@ -113,7 +113,7 @@ def analyse_in_parts(path: str, source_id: str, config: AnalysisConfig) -> Itera
     with Video(path, threads=config.threads) as video:
         reader = VectorReader(video) if config.motion_source == "codec" else None
         shots = _Shots(source_id, config, reader)
-        clock = _Clock()
+        clock = Clock()
         frames = video.frames()
         for frame in decoded_ahead(frames) if config.threads > 1 else frames:
             clock.push(frame)
@@ -132,38 +132,6 @@ def analyse_in_parts(path: str, source_id: str, config: AnalysisConfig) -> Itera
     yield Analysis(facts, *shots.take(), error)
 
 
-class _Clock:
-    """Counts frames and the intervals between them."""
-
-    def __init__(self) -> None:
-        self.n_frames = 0
-        self.end_s = 0.0
-        self._last_s = 0.0
-        self._intervals: Counter[float] = Counter()
-
-    def push(self, frame: Frame) -> None:
-        if self.n_frames:
-            self._intervals[round(frame.time_s - self._last_s, 4)] += 1
-        self.n_frames += 1
-        self._last_s = frame.time_s
-        # A container that does not say how long a frame is shown: as long as most others, or 1/25 s.
-        self.end_s = frame.time_s + (frame.duration_s or self._usual() or 0.04)
-
-    def _usual(self) -> float | None:
-        return self._intervals.most_common(1)[0][0] if self._intervals else None
-
-    def facts(self) -> dict:
-        usual = self._usual()
-        return {
-            "n_frames": self.n_frames,
-            "duration_s": self.end_s,
-            "fps": self.n_frames / self.end_s if self.end_s else None,
-            "is_vfr": None
-            if usual is None
-            else any(abs(interval - usual) > max(0.001, usual / 2) for interval in self._intervals),
-        }
-
-
 class _Shots:
     """Cuts the stream of frames into shots and measures each as it ends."""
 
@@ -180,8 +148,8 @@ class _Shots:
         self._finder = ShotFinder(config.shots)
         self._open: list[_Sample] = []  # frames that belong to no finished shot
         self._first = 0  # index of the first of them
-        self._grays = _Ticks(config.sample_hz)
-        self._candidates = _Ticks(KEYFRAME_HZ)
+        self._grays = Ticks(config.sample_hz)
+        self._candidates = Ticks(KEYFRAME_HZ)
         self._n_candidates = 0  # in self._open
 
     def take(self) -> tuple[list[dict], list[list[bytes]]]:
@@ -250,7 +218,7 @@ class _Shots:
                 "height": self.size[1],
                 "transition_in": shot.transition_in,
                 "transition_out": shot.transition_out,
-                "phash": _hashes(kept.grays, scores["crop"], self.size) if kept.grays else None,
+                "phash": self._hashes(kept, scores["crop"], start_s, end_s) if kept.grays else None,
                 "score_errors": errors,
                 **scores,
             }
@@ -271,29 +239,12 @@ class _Shots:
         }
         return [candidates[i][1] for i in sorted(nearest)]
 
+    def _hashes(self, kept: Kept, crop: dict, start_s: float, end_s: float) -> str:
+        box = crop["x"], crop["y"], crop["w"], crop["h"]
+        x, y, w, h = within(box, self.size[::-1], kept.grays[0].shape)
+        return phashes([gray[y : y + h, x : x + w] for gray in kept.grays], kept.times_s, start_s, end_s)
+
     def _jpeg(self, planes: Planes) -> bytes:
         assert self._shrink is not None
         picture = planes.bgr(self._shrink.width(KEYFRAME_LINES), KEYFRAME_LINES)
         return cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 92])[1].tobytes()
-
-
-class _Ticks:
-    """Picks the first frame at or after each of 0, 1/hz, 2/hz, ... seconds, so that no frame rate is favoured."""
-
-    def __init__(self, hz: float) -> None:
-        self.hz = hz
-        self._next_s = 0.0
-
-    def due(self, time_s: float) -> bool:
-        # PTS are rounded, to a millisecond in some containers.
-        if time_s < self._next_s - 0.002:
-            return False
-        self._next_s = (math.floor((time_s + 0.002) * self.hz) + 1) / self.hz
-        return True
-
-
-def _hashes(grays: list[np.ndarray], crop: dict, size: tuple[int, int]) -> str:
-    """Hashes inside the bars at 10, 50 and 90 % of the shot, so that a re-encode gives the same three."""
-    box = crop["x"], crop["y"], crop["w"], crop["h"]
-    x, y, w, h = within(box, size[::-1], grays[0].shape)
-    return "-".join(phash(grays[round(p * (len(grays) - 1))][y : y + h, x : x + w]) for p in (0.1, 0.5, 0.9))

@@ -15,6 +15,7 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import IO
 
 import av
 import numpy as np
@@ -90,7 +91,7 @@ class Video:
 
     passes_begun = 0
 
-    def __init__(self, path: str, *, threads: int = 1) -> None:
+    def __init__(self, path: str | IO[bytes], *, threads: int = 1) -> None:
         self._path = path
         self._threads = threads
         self.faults = Faults()

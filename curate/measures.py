@@ -109,11 +109,3 @@ def sharpness(gray: np.ndarray) -> float:
     """Variance of the Laplacian (Pech-Pacheco et al., 2000) of a luma picture."""
     _, deviation = cv2.meanStdDev(cv2.Laplacian(gray, cv2.CV_16S))
     return float(deviation[0, 0] ** 2)
-
-
-def phash(gray: np.ndarray) -> str:
-    """64-bit perceptual hash, 16 hex digits: signs of the low DCT frequencies against their median."""
-    small = cv2.resize(gray, (32, 32), interpolation=cv2.INTER_AREA).astype(np.float32)
-    low = cv2.dct(small)[:8, :8].ravel()
-    bits = low > np.median(low[1:])
-    return f"{int(''.join('1' if bit else '0' for bit in bits), 2):016x}"

@@ -9,6 +9,7 @@ refused, and so are pictures too large to be footage.
 from __future__ import annotations
 
 import os
+from typing import IO
 
 import av
 from av.container import InputContainer
@@ -35,14 +36,17 @@ _NOT_LISTED = (
 _ATTACHED = av.stream.Disposition.attached_pic
 
 
-def open_video(path: str, *, threads: int = 1) -> tuple[InputContainer, VideoStream]:
-    """The open container of a local file, and its first video stream that is no cover picture.
+def open_video(path: str | IO[bytes], *, threads: int = 1) -> tuple[InputContainer, VideoStream]:
+    """The open container of a local file (or of a file object), and its first video stream that is no cover picture.
 
     Raises BadInput when it cannot be opened or has no picture.
     """
     # A bare name could read as a protocol, such as concat:a|b.
     try:
-        container = av.open(os.path.abspath(path), options=_CONTAINER_OPTIONS, metadata_errors="replace")
+        source: str | IO[bytes] = os.path.abspath(path) if isinstance(path, str) else path
+        if not isinstance(source, str):
+            source.seek(0)  # it may have been read before
+        container = av.open(source, "r", options=_CONTAINER_OPTIONS, metadata_errors="replace")
     except (FFmpegError, OSError, ValueError) as error:
         remedy = _NOT_LISTED if isinstance(error, ArgumentError) else ""
         raise BadInput(f"not a readable video: {error}{remedy}") from error

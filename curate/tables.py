@@ -113,7 +113,7 @@ CLIPS = _schema(
     _column(
         "embedding_spread", pa.float32(), "mean of 1 - cosine of a keyframe and embedding, 0 if all alike"
     ),
-    _column("phash", pa.string(), "perceptual hashes (64-bit DCT, hex) of three keyframes, joined by -"),
+    _column("phash", pa.string(), "perceptual hashes (64-bit DCT, hex), two per second of the shot, joined by -"),
     _column("score_errors", pa.map_(pa.string(), pa.string()), "score name -> why it is null"),
     _column("config_hash", pa.string(), "hash of the analysis configuration that made this row"),
 )

@@ -44,7 +44,7 @@ def _weights_file() -> Path:
 class TransNet:
     """The network, ready to run. Raises BadInput if its weights are not installed or there is no such device."""
 
-    def __init__(self, device: Device = "auto") -> None:
+    def __init__(self, device: Device = "auto", *, precision: Literal["auto", "float32"] = "auto") -> None:
         import torch
 
         if device == "auto":
@@ -54,7 +54,7 @@ class TransNet:
         self._device = device
         able = torch.cpu.get_capabilities()
         fast = device == "cuda" or able.get("avx512_bf16") or able.get("amx_bf16")
-        self._kind = torch.bfloat16 if fast else torch.float32
+        self._kind = torch.bfloat16 if fast and precision == "auto" else torch.float32
         weights = torch.load(_weights_file(), map_location="cpu", weights_only=True)
         self._blocks = [
             [self._block(weights, f"SDDCNN.{stack}.DDCNN.{i}.") for i in range(2)] for stack in range(3)

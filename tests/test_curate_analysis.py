@@ -12,7 +12,7 @@ from conftest import moving_square, write_video
 
 from curate.analysis import MOST_CANDIDATES, AnalysisConfig, _Shots, analyse, clip_id
 from curate.frames import Frame, Video
-from curate.measures import SCORES, Kept, phash, sharpness, shot_scores
+from curate.measures import SCORES, Kept, sharpness, shot_scores
 from curate.shots import ShotConfig
 from curate.tables import CLIPS, SOURCES, describe
 
@@ -32,7 +32,9 @@ def test_long_shot_is_divided_and_no_frame_is_lost(tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.mp4", moving_square(130), fps=25)
     result = analyse(str(path), SOURCE, AnalysisConfig(shots=ShotConfig(max_s=2.0)))
     spans = [(c["start_s"], c["end_s"]) for c in result.clips]
-    assert spans == [(0.0, 2.0), (2.0, pytest.approx(3.6)), (pytest.approx(3.6), pytest.approx(5.2))]
+    assert [span[0] for span in spans[1:]] == [span[1] for span in spans[:-1]]
+    assert (spans[0][0], len(spans), spans[-1][1]) == (0.0, 3, pytest.approx(5.2))
+    assert all(1.2 <= end - start <= 2.0 for start, end in spans)
     assert sum(c["n_frames"] for c in result.clips) == 130
     assert [c["transition_out"] for c in result.clips] == ["division", "division", "edge"]
 
@@ -184,20 +186,6 @@ def test_crop_is_in_pixels_of_the_displayed_picture(tmp_path: Path) -> None:
     assert abs(crop["y"] - 64) <= 4
     assert abs(crop["y"] + crop["h"] - 320) <= 4
     assert crop["y"] >= 64  # never a line of the bar
-
-
-def test_phash_survives_a_resize_and_tells_pictures_apart() -> None:
-    rng = np.random.default_rng(0)
-    one, other = (
-        cv2.GaussianBlur(rng.integers(0, 255, (144, 256)).astype(np.uint8), (31, 31), 0) for _ in "ab"
-    )
-    small = cv2.resize(one, (128, 72), interpolation=cv2.INTER_AREA)
-
-    def bits(a: str, b: str) -> int:
-        return (int(a, 16) ^ int(b, 16)).bit_count()
-
-    assert bits(phash(one), phash(small)) <= 4
-    assert bits(phash(one), phash(other)) >= 20
 
 
 def test_clip_id_is_a_function_of_source_and_span() -> None:
