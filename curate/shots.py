@@ -6,7 +6,7 @@
     shots = finder.finish(end_s)                  # the rest
 
 A cascade. A cheap pass over every picture (curate.proposals) says where a change is likely; TransNet V2
-(curate.transnet) decides there, with 12 pictures of context to either side; what it says becomes cuts, dissolves
+(curate.transnet) decides there, with 10 pictures of context to either side; what it says becomes cuts, dissolves
 and fades (curate.transitions). Frames of gradual transitions belong to no shot. The finder speaks in indices of
 the frames pushed; their PTS are the caller's. It holds no more pictures than are undecided.
 """
@@ -14,7 +14,7 @@ the frames pushed; their PTS are the caller's. It holds no more pictures than ar
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -22,11 +22,14 @@ from curate.proposals import Changes, difference
 from curate.shot_spans import Shot as Shot
 from curate.shot_spans import ShotSpans
 from curate.transitions import Transition, closed, is_flash, judge, runs, spans
-from curate.transnet import Device, TransNet
 
+if TYPE_CHECKING:
+    from curate.transnet import TransNet
+
+Device = Literal["auto", "cpu", "cuda"]
 # The network was trained on 24 to 30 pictures a second; of faster footage it sees every second, third, ...
 _NETWORK_HZ = 30.0
-_CONTEXT = 12
+_CONTEXT = 10
 _LONGEST_WINDOW = 200
 _BLOCK = 100
 _MARGIN_S = 0.08
@@ -137,6 +140,8 @@ class ShotFinder:
     def _ask(self, first: int, stop: int) -> None:
         """The network on pictures [first, stop), with context."""
         if self._network is None:
+            from curate.transnet import TransNet
+
             self._network = TransNet(self._config.device)
         left, right = max(0, first - _CONTEXT), min(len(self._pictures), stop + _CONTEXT)
         middle, inside = self._network(np.stack(self._pictures[left:right]))

@@ -1,6 +1,6 @@
 """Curation against its peers, in one run on one machine: shots found, time, decodes, memory.
 
-    python tests/bench/curation.py --footage ../shared/footage --json out.json
+    python -m tests.bench.curation --footage ../shared/footage --json out.json
 
 Needs the programs ffmpeg and ffprobe, and PySceneDetect's own command (installed with Reelmill). Every figure
 is the least of `--repeats` runs of whole processes, start-up included; figures are ratios within one run. The
@@ -23,8 +23,9 @@ from itertools import pairwise
 from pathlib import Path
 
 import pyarrow.parquet as pq
-from record import machine, print_table
-from shot_truth import Match, boundaries, match
+
+from tests.bench.record import machine, print_table
+from tests.bench.shot_truth import Match, boundaries, match
 
 PRESET, CRF = "veryfast", 22  # PySceneDetect's defaults for split-video
 _KEEP_ALL = (
@@ -37,21 +38,27 @@ _KEEP_ALL = (
     "text_area",
     "overlay_area",
 )
-# A fresh process that probes and splits and does nothing else.
+# A fresh process that probes and splits and does nothing else; it tells its time without start-up, as the one
+# below does, since the network's libraries take seconds to load.
 _SPLIT = """
-import sys
+import sys, time
+from curate.ahead import decoded_ahead
 from curate.frames import Video
 from curate.pictures import shot_picture
 from curate.probe import probe
 from curate.shots import ShotConfig, ShotFinder
+from curate.transnet import TransNet
+TransNet()
+began = time.perf_counter()
 path = sys.argv[1]
 probe(path)
 finder, shots, end_s = ShotFinder(ShotConfig()), [], 0.0
 with Video(path, threads=2) as video:
-    for frame in video.frames():
+    for frame in decoded_ahead(video.frames()):
         shots += finder.push(shot_picture(frame), frame.time_s)
         end_s = frame.time_s + frame.duration_s
 shots += finder.finish(end_s)
+print(time.perf_counter() - began)
 """
 # The network of the package on every frame, as its authors run it.
 _PREDICT = """
@@ -137,7 +144,8 @@ def measure(reel: Path, repeats: int) -> dict:
     package_s = min(
         json.loads(c.output.splitlines()[-1])["s"] for c in rounds["TransNetV2 package, every frame"]
     )
-    figures = ratios(costs, seconds, package_s)
+    split_s = min(float(c.output.splitlines()[-1]) for c in rounds["probe + split"])
+    figures = ratios(costs, seconds, package_s, split_s)
     report(reel.stem, seconds, found, costs, figures, facts)
     return {
         "seconds": seconds,
@@ -149,6 +157,7 @@ def measure(reel: Path, repeats: int) -> dict:
         "cpu_s": {name: cost.cpu_s for name, cost in costs.items()},
         "peak_mib": {name: cost.peak_mib for name, cost in costs.items()},
         "package_predict_s": package_s,
+        "split_s": split_s,
         "ratios": figures,
         **facts,
     }
@@ -250,14 +259,15 @@ def ours(scratch: Path) -> dict:
     }
 
 
-def ratios(costs: dict[str, Cost], seconds: float, package_s: float) -> dict[str, float]:
+def ratios(costs: dict[str, Cost], seconds: float, package_s: float, split_s: float) -> dict[str, float]:
     """The figures that the targets are stated in."""
     wall = {name: cost.wall_s for name, cost in costs.items()}
     floor = wall["ffmpeg decode"] + wall["ffmpeg encode"]
     whole, half = wall["curate"] + wall["shard, all kept"], wall["curate"] + wall["shard, half kept"]
     return {
-        "probe + split: times real time": seconds / wall["probe + split"],
-        "probe + split: times faster than the package's predict_video": package_s / wall["probe + split"],
+        "probe + split: times real time, start-up included": seconds / wall["probe + split"],
+        "probe + split: times real time": seconds / split_s,
+        "probe + split: times faster than the package's predict_video": package_s / split_s,
         "curate: times real time": seconds / wall["curate"],
         "curate: times a bare decode": wall["curate"] / wall["bare decode"],
         "shard: times real time": seconds / wall["shard, all kept"],
