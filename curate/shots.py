@@ -30,6 +30,8 @@ Device = Literal["auto", "cpu", "cuda"]
 # The network was trained on 24 to 30 pictures a second; of faster footage it sees every second, third, ...
 _NETWORK_HZ = 30.0
 _CONTEXT = 10
+_FULL_CONTEXT = 25  # as in the paper
+_UNSURE = 0.1
 _LONGEST_WINDOW = 200
 _BLOCK = 100
 _MARGIN_S = 0.08
@@ -138,15 +140,22 @@ class ShotFinder:
                 self._ask(at, min(at + _LONGEST_WINDOW, start + last + 1))
 
     def _ask(self, first: int, stop: int) -> None:
-        """The network on pictures [first, stop), with context."""
+        """The network on pictures [first, stop), with some context, and with all it can use where it is unsure."""
+        middle, inside = self._answer(first, stop, _CONTEXT)
+        # A jump with little around it; long windows are context enough for themselves.
+        if stop - first <= _CONTEXT and _UNSURE < middle.max() < 1 - _UNSURE:
+            middle, inside = self._answer(first, stop, _FULL_CONTEXT)
+        self._middle[first:stop] = middle.tolist()
+        self._inside[first:stop] = inside.tolist()
+
+    def _answer(self, first: int, stop: int, context: int) -> tuple[np.ndarray, np.ndarray]:
         if self._network is None:
             from curate.transnet import TransNet
 
             self._network = TransNet(self._config.device)
-        left, right = max(0, first - _CONTEXT), min(len(self._pictures), stop + _CONTEXT)
+        left, right = max(0, first - context), min(len(self._pictures), stop + context)
         middle, inside = self._network(np.stack(self._pictures[left:right]))
-        self._middle[first:stop] = middle[first - left : stop - left].tolist()
-        self._inside[first:stop] = inside[first - left : stop - left].tolist()
+        return middle[first - left : stop - left], inside[first - left : stop - left]
 
     def _decide_by_jumps(self, start: int, likely: np.ndarray) -> None:
         for first, last in runs(likely):
@@ -184,7 +193,7 @@ class ShotFinder:
                 last, following = self._spans.sharpest(last, following)
             shots += self._spans.end(last, following, transition.kind)
         self._parsed = self._begin + min(parsed, len(self._frames) - 1)
-        self._forget(max(0, self._parsed - self._begin - max(_CONTEXT, margin + 2)))
+        self._forget(max(0, self._parsed - self._begin - max(_FULL_CONTEXT, margin + 2)))
         return shots
 
     def _forget(self, count: int) -> None:
