@@ -16,7 +16,7 @@ from curate.phash import FLAT, MIRROR, difference, unpack
 
 # How many neighbours in a band are looked at: one that very many clips share would cost quadratic time.
 _CROWDED_BAND = 64
-# One hash of a candidate may differ by this many bits more than the whole sequence.
+# The few hashes that are probed may differ by this many bits more than the whole sequence.
 _SLACK_BITS = 4
 # Hashes compared at the shift that a band suggests, before whole sequences are compared.
 _PROBES = 4
@@ -43,7 +43,7 @@ def near_copies(clips: pa.Table, passed: np.ndarray, limits: Limits) -> dict[int
     hashes, first = unpack(clips["phash"].take(rows))
     duration = (clips["end_s"].to_numpy() - clips["start_s"].to_numpy()).astype(float)[rows]
     order = quality_order(clips)[rows]
-    a, b = _candidates(hashes, first, limits.max_bits + _SLACK_BITS)
+    a, b = _candidates(hashes, first, limits.max_bits)
     longer, shorter = np.maximum(duration[a], duration[b]), np.minimum(duration[a], duration[b])
     near = longer <= limits.max_duration_ratio * shorter
     a, b = a[near], b[near]
@@ -103,7 +103,7 @@ def _candidates(hashes: np.ndarray, first: np.ndarray, max_bits: float) -> tuple
             bits = np.minimum(np.bitwise_count(apart), np.bitwise_count(apart ^ MIRROR))
             near = at[(bits <= max_bits) & (who[at] != who[at + lag])]
             a, b = place[near], place[near + lag]  # rows ascend within a band
-            near = _near_at_shift(hashes, first, row, a, b) <= max_bits
+            near = _near_at_shift(hashes, first, row, a, b) <= max_bits + _SLACK_BITS
             pairs.append(row[a[near]] * n_rows + row[b[near]])
     unique = np.unique(np.concatenate(pairs))
     return unique // n_rows, unique % n_rows
