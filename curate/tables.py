@@ -184,8 +184,6 @@ SHARDS = _schema(
     _column("duration_s", pa.float64(), "seconds encoded"),
     _column("cut_id", pa.string(), "hash of the span and the encoder settings that made KEY.mp4"),
     _column("copied", pa.bool_(), "true if the source's packets were taken over without encoding"),
-    _column(
-        "decode_passes", pa.int32(), "times that the source's frames were decoded to split and measure it"
     ),
     _column("has_audio", pa.bool_(), "true if KEY.mp4 holds an audio track"),
     _column("audio_error", pa.string(), "why audio that was to be kept is missing, or only partly there"),
