@@ -113,7 +113,9 @@ CLIPS = _schema(
     _column(
         "embedding_spread", pa.float32(), "mean of 1 - cosine of a keyframe and embedding, 0 if all alike"
     ),
-    _column("phash", pa.string(), "perceptual hashes (64-bit DCT, hex), two per second of the shot, joined by -"),
+    _column(
+        "phash", pa.string(), "perceptual hashes (64-bit DCT, hex), two per second of the shot, joined by -"
+    ),
     _column("score_errors", pa.map_(pa.string(), pa.string()), "score name -> why it is null"),
     _column("config_hash", pa.string(), "hash of the analysis configuration that made this row"),
 )
@@ -184,7 +186,6 @@ SHARDS = _schema(
     _column("duration_s", pa.float64(), "seconds encoded"),
     _column("cut_id", pa.string(), "hash of the span and the encoder settings that made KEY.mp4"),
     _column("copied", pa.bool_(), "true if the source's packets were taken over without encoding"),
-    ),
     _column("has_audio", pa.bool_(), "true if KEY.mp4 holds an audio track"),
     _column("audio_error", pa.string(), "why audio that was to be kept is missing, or only partly there"),
     _column(
