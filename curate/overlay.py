@@ -35,6 +35,8 @@ LEAST_GRADIENT = 4.0  # luma per pixel, of the mean
 LEAST_OF_NEAR = 0.25
 STANDS_OUT = 4.0  # standard errors
 MOST_EDGES = 0.35  # more than this share of all edges cannot be overlays: the camera was misjudged
+# What covers more than half of the picture is no overlay: a smooth ground in which few edges show.
+MOST_COVERED = 0.5
 JOIN = 9  # pixels: edges closer than this are one overlay
 LEAST_EDGE = 20  # pixels of edge that make an overlay
 BOX_FILL = 0.35  # an overlay that fills less of its box than this covers its edges only
@@ -110,8 +112,11 @@ def overlay_area(
         most = max(most, judged)
         if judged >= LEAST_JUDGED:
             edges, share = _still_edges(window, travel)
-            if share <= MOST_EDGES:
-                areas.append(float(_covered(edges).mean()))
+            area = float(_covered(edges).mean())
+            if share <= MOST_EDGES and area <= MOST_COVERED:
+                areas.append(area)
+    if not areas and most >= LEAST_JUDGED:
+        raise NotMoving("no overlay can be told: too much of the picture stays although the camera moves")
     if not areas:
         raise NotMoving(
             f"the picture does not move: the camera carries {100 * most:.0f} % of it by {100 * LEAST_TRAVEL:.0f} % "
