@@ -6,7 +6,7 @@
     shots = finder.finish(end_s)                  # the rest
 
 A cascade. A cheap pass over every picture (curate.proposals) says where a change is likely; TransNet V2
-(curate.transnet) decides there, with 10 pictures of context to either side; what it says becomes cuts, dissolves
+(curate.transnet) decides there, with 9 or more pictures of context to either side; what it says becomes cuts, dissolves
 and fades (curate.transitions). Frames of gradual transitions belong to no shot. The finder speaks in indices of
 the frames pushed; their PTS are the caller's. It holds no more pictures than are undecided.
 """
@@ -29,9 +29,10 @@ if TYPE_CHECKING:
 Device = Literal["auto", "cpu", "cuda"]
 # The network was trained on 24 to 30 pictures a second; of faster footage it sees every second, third, ...
 _NETWORK_HZ = 30.0
-_CONTEXT = 10
+_CONTEXT = 9
 _FULL_CONTEXT = 25  # as in the paper
 _UNSURE = 0.1
+_WHOLE = 8  # lengths of windows are multiples of this
 _LONGEST_WINDOW = 200
 _BLOCK = 100
 _MARGIN_S = 0.08
@@ -153,8 +154,12 @@ class ShotFinder:
             from curate.transnet import TransNet
 
             self._network = TransNet(self._config.device)
-        left, right = max(0, first - context), min(len(self._pictures), stop + context)
-        middle, inside = self._network(np.stack(self._pictures[left:right]))
+        # Few different lengths: for each new one the convolutions are compiled, and kept, anew.
+        length = -(-(stop - first + 2 * context) // _WHOLE) * _WHOLE
+        left = first - (length - (stop - first)) // 2
+        # Beyond the ends of what is known the last picture stands still, as in the paper.
+        wanted = np.clip(np.arange(left, left + length), 0, len(self._pictures) - 1)
+        middle, inside = self._network(np.stack([self._pictures[i] for i in wanted]))
         return middle[first - left : stop - left], inside[first - left : stop - left]
 
     def _decide_by_jumps(self, start: int, likely: np.ndarray) -> None:
