@@ -25,6 +25,8 @@ from curate.phash import phashes
 from curate.pictures import Planes, Shrink
 from curate.shots import Shot, ShotConfig, ShotFinder
 
+# Counts changes of the code that change what is measured; another one measures every source anew.
+VERSION = 2
 KEYFRAME_LINES = 224
 KEYFRAME_HZ = 4.0
 # Candidates kept of an open shot; beyond it every other one goes, and half as many are taken from then on.

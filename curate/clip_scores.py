@@ -1,21 +1,27 @@
-"""CLIP scores of clips from their keyframes: embedding, similarity to the source's caption, aesthetics.
+"""CLIP scores of clips from their keyframes: embedding, similarity to the source's caption, aesthetics, nsfw.
 
 The model is open_clip's, by `ARCH/TAG` (fetched by open_clip once), or by a folder in open_clip's own format.
 """
 
 from __future__ import annotations
 
-import io
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from curate.errors import BadInput
-from curate.sources import UNIT
+from curate.keyframes import BROKEN, opened
+from curate.nsfw import NsfwConfig, ZeroShot
+from curate.sources import ANALYSED
 from curate.stage import Resources
+
+# features: per clip, the unit embeddings of its keyframes, each as the bytes of (D,) float32.
+EMBEDDED = ANALYSED.append(pa.field("features", pa.list_(pa.list_(pa.binary()))))
 
 
 @dataclass(frozen=True)
@@ -66,14 +72,20 @@ _SCORES = ("embedding", "embedding_spread", "clip_text_sim", "aesthetic")
 
 
 class ScoreWithClip:
-    """Fill embedding, embedding_model, clip_text_sim and aesthetic from the keyframes, and drop those."""
+    """Fill what CLIP says of a clip from its keyframes, and hand on their embeddings."""
 
-    output = UNIT
+    output = EMBEDDED
 
-    def __init__(self, config: ClipConfig, model_name: str | None = None) -> None:
-        """`model_name`: what the table calls the model; by default the name in the config."""
+    def __init__(
+        self, config: ClipConfig, model_name: str | None = None, nsfw: NsfwConfig | None = None
+    ) -> None:
+        """`model_name`: what the table calls the model; by default the name in the config.
+
+        `nsfw`: the prompts of the nsfw score, None if that score is another stage's.
+        """
         self.config = config
         self.model_name = model_name or config.model
+        self.nsfw = nsfw
         self.resources = Resources(cpus=0, gpus=config.gpus, actors=config.actors, batch_rows=4)
 
     def setup(self) -> None:
@@ -86,22 +98,33 @@ class ScoreWithClip:
             if self.config.aesthetic_weights
             else None
         )
+        self._unsafe = (
+            ZeroShot(self._net, self._tokenizer, self.nsfw, self._device)
+            if self.nsfw and self.model_name != "embedded"
+            else None
+        )
 
     def __call__(self, rows: list[dict]) -> list[dict]:
         pictures = [jpeg for row in rows for clip in row["keyframes"] for jpeg in clip]
         features = iter(self._image_features(pictures))
         for row in rows:
             text = self._text_feature(row["source"]["caption"])
+            row["features"] = []
             for clip, jpegs in zip(row["clips"], row["keyframes"], strict=True):
-                frames = np.array([next(features) for _ in jpegs])  # (frames, D), unit length
-                clip.update(self._scores(frames, text, clip))
-        return [{name: row[name] for name in UNIT.names} for row in rows]
+                found = [next(features) for _ in jpegs]
+                frames = [feature for feature in found if feature is not None]
+                reason = None
+                if len(frames) < max(1, len(jpegs)):
+                    reason = BROKEN if jpegs else "shot too short: it has no keyframe"
+                clip.update(self._scores(np.array(frames), text, clip, reason))
+                row["features"].append([] if reason else [frame.tobytes() for frame in frames])
+        return [{name: row[name] for name in EMBEDDED.names} for row in rows]
 
-    def _scores(self, frames: np.ndarray, text: np.ndarray | None, clip: dict) -> dict:
+    def _scores(self, frames: np.ndarray, text: np.ndarray | None, clip: dict, reason: str | None) -> dict:
         errors = dict(clip["score_errors"] or ())
         scores: dict[str, Any] = dict.fromkeys(_SCORES)
-        if len(frames) == 0:
-            errors |= dict.fromkeys(_SCORES, "shot too short: it has no keyframe")
+        if reason is not None:
+            errors |= dict.fromkeys(_missing(self.nsfw), reason)
             return scores | {"score_errors": list(errors.items())}
         mean = frames.mean(0)
         mean /= np.linalg.norm(mean)
@@ -118,22 +141,27 @@ class ScoreWithClip:
                 scores["aesthetic"] = float(self._head(torch.from_numpy(frames).to(self._device)).mean())
         else:
             errors["aesthetic"] = "no aesthetic head given (--clip.aesthetic_weights)"
+        if self._unsafe is not None:
+            scores["nsfw"] = self._unsafe.probability(frames)
+        elif self.nsfw is not None:
+            errors["nsfw"] = "the embedded CLIP knows only the demo's world (--clip.model, --nsfw.classifier)"
         return scores | {"score_errors": list(errors.items())}
 
-    def _image_features(self, jpegs: list[bytes]) -> np.ndarray:
-        """JPEG pictures -> (N, D) float32, unit length."""
+    def _image_features(self, jpegs: list[bytes]) -> list[np.ndarray | None]:
+        """Per JPEG picture, its (D,) float32 embedding of unit length; None for a broken one."""
         import torch
 
-        done = []
+        done: list[np.ndarray | None] = []
         with torch.inference_mode():
             for i in range(0, len(jpegs), self.config.batch):
-                images = torch.stack(
-                    [self._preprocess(_picture(j)) for j in jpegs[i : i + self.config.batch]]
-                )
-                done.append(
-                    self._net.encode_image(images.to(self._device), normalize=True).float().cpu().numpy()
-                )
-        return np.concatenate(done) if done else np.zeros((0, 1), np.float32)
+                images = [_image(jpeg) for jpeg in jpegs[i : i + self.config.batch]]
+                good = [self._preprocess(image) for image in images if image is not None]
+                found: Iterator[np.ndarray] = iter(())
+                if good:
+                    batch = torch.stack(good).to(self._device)
+                    found = iter(self._net.encode_image(batch, normalize=True).float().cpu().numpy())
+                done += [None if image is None else next(found) for image in images]
+        return done
 
     def _text_feature(self, caption: str | None) -> np.ndarray | None:
         import torch
@@ -148,24 +176,34 @@ class ScoreWithClip:
 class SkipClip:
     """Stands where ScoreWithClip would: no CLIP, and the table says so."""
 
-    output = UNIT
+    output = ANALYSED
     resources = Resources(cpus=0.1)
+
+    def __init__(self, nsfw: NsfwConfig | None = None) -> None:
+        """`nsfw` as for ScoreWithClip."""
+        self.nsfw = nsfw
 
     def setup(self) -> None:
         """Nothing to load."""
 
     def __call__(self, rows: list[dict]) -> list[dict]:
-        why = [(name, "CLIP is switched off (--clip.model=off)") for name in _SCORES]
+        why = [(name, "CLIP is switched off (--clip.model=off)") for name in _missing(self.nsfw)]
         for row in rows:
             for clip in row["clips"]:
                 clip["score_errors"] = [*(clip["score_errors"] or ()), *why]
-        return [{name: row[name] for name in UNIT.names} for row in rows]
+        return [{name: row[name] for name in ANALYSED.names} for row in rows]
 
 
-def _picture(jpeg: bytes) -> Any:
-    from PIL import Image
+def _missing(nsfw: NsfwConfig | None) -> tuple[str, ...]:
+    """The scores that a clip lacks without CLIP."""
+    return (*_SCORES, "nsfw") if nsfw else _SCORES
 
-    return Image.open(io.BytesIO(jpeg)).convert("RGB")
+
+def _image(jpeg: bytes) -> Any:
+    try:
+        return opened(jpeg)
+    except BadInput:
+        return None
 
 
 def load_aesthetic_head(path: str) -> Any:

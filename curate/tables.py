@@ -107,7 +107,7 @@ CLIPS = _schema(
     _column("overlay_area", pa.float32(), "largest share of the picture under logos and subtitles, 0 to 1"),
     _column("aesthetic", pa.float32(), "LAION aesthetic head on CLIP ViT-L/14, about 1 to 10"),
     _column("clip_text_sim", pa.float32(), "cosine of CLIP clip embedding and the source's caption, -1 to 1"),
-    _column("nsfw", pa.float32(), "probability of unsafe content, 0 to 1"),
+    _column("nsfw", pa.float32(), "probability of unsafe content, highest over the keyframes, 0 to 1"),
     _column("embedding", pa.list_(pa.float32()), "mean CLIP image embedding over keyframes, unit length"),
     _column("embedding_model", pa.string(), "the CLIP model that made embedding and clip_text_sim"),
     _column(

@@ -11,7 +11,7 @@ boxes. Data-Juicer's OCR area ratio sums the boxes' upright hulls at full size i
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from curate.decide import CopyConfig, DecideConfig, Range, decide, needed
 from curate.errors import BadInput
+from curate.keyframes import opened
 from curate.semantic import SemanticConfig
 from curate.sources import UNIT
 from curate.stage import Resources
@@ -105,7 +106,10 @@ class ReadText:
         n = min(self.config.frames, len(jpegs))
         chosen = [jpegs[int((i + 0.5) * len(jpegs) / n)] for i in range(n)]
         size = clip["width"], clip["height"]
-        pictures = [fitted(_picture(jpeg), size, clip["crop"], self.config.max_side) for jpeg in chosen]
+        pictures = [
+            fitted(np.asarray(opened(jpeg))[..., ::-1], size, clip["crop"], self.config.max_side)
+            for jpeg in chosen
+        ]
         return float(np.mean([covered(self._detector, picture) for picture in pictures]))
 
 
@@ -168,20 +172,8 @@ def fitted(picture: np.ndarray, size: tuple[int, int], crop: dict | None, max_si
     return cv2.resize(picture, (columns, lines), interpolation=cv2.INTER_AREA)
 
 
-def _picture(jpeg: bytes) -> np.ndarray:
-    import cv2
-
-    try:
-        picture = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
-    except cv2.error:  # no bytes at all
-        picture = None
-    if picture is None:
-        raise BadInput("a keyframe could not be decoded")
-    return picture
-
-
-def gate(rules: DecideConfig) -> list[tuple[str, Range]]:
+def gate(rules: DecideConfig) -> list[tuple[str, dict]]:
     """What of the rules the column depends on, for the hash of a run."""
     cheap = cheap_rules(rules)
     ranges = [(field.name, getattr(cheap, field.name)) for field in fields(cheap)]
-    return [(name, value) for name, value in ranges if isinstance(value, Range) and value != Range()]
+    return [(name, asdict(value)) for name, value in ranges if isinstance(value, Range) and value != Range()]

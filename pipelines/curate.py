@@ -1,4 +1,4 @@
-"""Footage to clips with scores and decisions: probe, split, measure, CLIP, decide.
+"""Footage to clips with scores and decisions: probe, split, measure, CLIP, stitch, text, decide.
 
     reelmill curate --input ~/footage --dataset ~/films
     ray job submit --address http://127.0.0.1:8265 --working-dir . -- \\
@@ -13,8 +13,12 @@ from dataclasses import asdict, dataclass, field, replace
 
 from curate.clip_scores import ClipConfig
 from curate.decide import DecideConfig
+from curate.errors import BadInput
+from curate.nsfw import NsfwConfig
 from curate.sources import SourceConfig
 from curate.stage import Stage
+from curate.stitch import StitchConfig
+from curate.text_area import TextConfig
 from pipelines.engine import Engine, RayConfig
 
 
@@ -27,7 +31,11 @@ class CurateConfig:
         dataset: the dataset folder or URI to write; a rerun goes on where it stopped.
         sources: how files are read and measured.
         clip: the CLIP model behind embedding, clip_text_sim and aesthetic.
-        rules: thresholds of the decisions.
+        nsfw: how unsafe content is recognised.
+        stitch: which shots that look alike across a cut become one clip again.
+        text: how text in the picture is looked for, in the clips that the rules would keep otherwise.
+        rules: thresholds of the decisions. Other ones are tried fastest with `reelmill decide`: this command reads
+            all files again where other clips would be looked at for text.
         engine: ray streams over a cluster or this machine; local runs in this process. Same tables.
         ray: how to reach or start Ray.
         retry_failed: try files again whose failure was for good; one that may pass is tried again anyway.
@@ -37,6 +45,9 @@ class CurateConfig:
     dataset: str
     sources: SourceConfig = field(default_factory=SourceConfig)
     clip: ClipConfig = field(default_factory=ClipConfig)
+    nsfw: NsfwConfig = field(default_factory=NsfwConfig)
+    stitch: StitchConfig = field(default_factory=StitchConfig)
+    text: TextConfig = field(default_factory=TextConfig)
     rules: DecideConfig = field(default_factory=DecideConfig)
     engine: Engine = "ray"
     ray: RayConfig = field(default_factory=RayConfig)
@@ -55,7 +66,7 @@ def curate(config: CurateConfig) -> None:
 
     files = find_inputs(config.input)
     dataset = Dataset(config.dataset)
-    made_by = config_hash([asdict(config.sources.analysis), config.clip.model, config.clip.aesthetic_weights])
+    made_by = config_hash(what_scores_depend_on(config))
     stamps = {file.unit: stamp_of(file, made_by) for file in files}
     todo = pending(dataset, files, made_by, tries=config.sources.tries, retry_failed=config.retry_failed)
     items = [
@@ -77,20 +88,62 @@ def curate(config: CurateConfig) -> None:
     print(funnel_text(dataset))
 
 
+def what_scores_depend_on(config: CurateConfig) -> list[object]:
+    """Everything that the tables' scores depend on, for the hash of a run.
+
+    Not the rules: other thresholds must not decode anything again. So clips whose text was not read, since they
+    failed other rules then, stay without (`score_errors` says so) until their files are curated into a new dataset.
+    """
+    from curate.analysis import VERSION
+
+    reading = [config.text.model, config.text.frames, config.text.max_side]
+    nsfw = config.nsfw
+    analysis = _sources(config).analysis  # how fast it runs changes nothing
+    judged = [nsfw.classifier, nsfw.label] if nsfw.classifier else [nsfw.safe, nsfw.unsafe]
+    return [
+        VERSION,
+        asdict(replace(analysis, threads=0, shots=replace(analysis.shots, device="auto"))),
+        [config.clip.model, config.clip.aesthetic_weights],
+        judged,
+        config.stitch.min_similarity,
+        reading if config.text.model != "off" else "off",
+    ]
+
+
+def _sources(config: CurateConfig) -> SourceConfig:
+    """How sources are measured: stitching compares the pictures at the edges of the shots."""
+    if config.stitch.min_similarity is None:
+        return config.sources
+    return replace(config.sources, analysis=replace(config.sources.analysis, edge_keyframes=True))
+
+
 def stages(config: CurateConfig) -> list[Stage]:
     """The pipeline: what happens to a file, in order."""
     from curate.clip_scores import ScoreWithClip, SkipClip
+    from curate.nsfw import ClassifyNsfw
     from curate.sources import AnalyseSources
+    from curate.stitch import Stitch
+    from curate.text_area import ReadText
     from curate.units import CommitUnits
 
     clip = config.clip
+    stitch = config.stitch.min_similarity is not None
+    if stitch and clip.model == "off":
+        raise BadInput(
+            "--stitch.min_similarity compares CLIP embeddings, but --clip.model=off; drop one of them."
+        )
     if clip.model == "embedded":
         from pipelines.demo.weights import embedded
 
         clip = replace(clip, model=str(embedded("coca")))
+    prompts = None if config.nsfw.classifier else config.nsfw
+    max_s = config.sources.analysis.shots.max_s
     return [
-        AnalyseSources(config.sources),
-        SkipClip() if clip.model == "off" else ScoreWithClip(clip, model_name=config.clip.model),
+        AnalyseSources(_sources(config)),
+        SkipClip(prompts) if clip.model == "off" else ScoreWithClip(clip, config.clip.model, prompts),
+        *([ClassifyNsfw(config.nsfw)] if config.nsfw.classifier else []),
+        *([Stitch(config.stitch, max_s)] if stitch else []),
+        ReadText(config.text, config.rules),
         CommitUnits(config.dataset),
     ]
 

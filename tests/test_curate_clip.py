@@ -12,9 +12,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from curate.clip_scores import ClipConfig, ScoreWithClip, SkipClip, load_aesthetic_head, load_clip
+from curate.clip_scores import EMBEDDED, ClipConfig, ScoreWithClip, SkipClip, load_aesthetic_head, load_clip
 from curate.errors import BadInput
-from curate.sources import UNIT
+from curate.keyframes import opened
 
 WIDTH = 32
 TINY = {
@@ -55,10 +55,8 @@ def reference(
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """The same by hand, one picture at a time."""
     net, preprocess, tokenizer = load_clip(str(folder))
-    from curate.clip_scores import _picture
-
     with torch.inference_mode():
-        features = [net.encode_image(preprocess(_picture(p))[None])[0] for p in pictures]
+        features = [net.encode_image(preprocess(opened(p))[None])[0] for p in pictures]
         mean = torch.stack([f / f.norm() for f in features]).mean(0)
         said = net.encode_text(tokenizer([text]))[0] if text else None
     return (mean / mean.norm()).numpy(), None if said is None else (said / said.norm()).numpy()
@@ -78,7 +76,9 @@ def test_mean_embedding_and_similarity_to_the_caption(folder: Path) -> None:
     uncaptioned = rows[1]["clips"][0]
     assert uncaptioned["clip_text_sim"] is None
     assert dict(uncaptioned["score_errors"])["clip_text_sim"] == "the source has no caption"
-    assert list(rows[0]) == UNIT.names  # the keyframes stay behind
+    assert first["embedding_spread"] > 0.0 == pytest.approx(second["embedding_spread"], abs=1e-6)
+    assert list(rows[0]) == EMBEDDED.names
+    assert [len(clip) for clip in rows[0]["features"]] == [3, 1]
 
 
 def test_a_clip_without_keyframes_is_null_with_a_reason(folder: Path) -> None:
@@ -87,6 +87,17 @@ def test_a_clip_without_keyframes_is_null_with_a_reason(folder: Path) -> None:
     (clip,) = stage([unit("words", [])])[0]["clips"]
     assert clip["embedding"] is None
     assert "no keyframe" in dict(clip["score_errors"])["embedding"]
+
+
+def test_a_broken_keyframe_is_null_with_a_reason(folder: Path) -> None:
+    stage = ScoreWithClip(ClipConfig(model=str(folder), batch=2))
+    stage.setup()
+    (row,) = stage([unit("words", [jpeg(1), b"no picture"], [jpeg(2), jpeg(3)])])
+    broken, good = row["clips"]
+    assert broken["embedding"] is None
+    assert dict(broken["score_errors"])["clip_text_sim"] == "a keyframe could not be decoded"
+    assert np.allclose(good["embedding"], reference(folder, [jpeg(2), jpeg(3)])[0], atol=1e-5)
+    assert [len(clip) for clip in row["features"]] == [0, 2]
 
 
 def test_switched_off_says_so() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import av
 import cv2
@@ -54,7 +55,7 @@ def clip(**scores: object) -> dict:
 
 
 def read(
-    clips: list[dict], keyframes: list[list[bytes]], rules: DecideConfig = LENIENT, **config: object
+    clips: list[dict], keyframes: list[list[bytes]], rules: DecideConfig = LENIENT, **config: Any
 ) -> list[dict]:
     stage = ReadText(replace(TextConfig(), **config), rules)
     stage.setup()
@@ -123,6 +124,7 @@ def test_a_broken_keyframe_is_null_with_a_reason(broken: bytes) -> None:
     [
         ((1920, 1080), None, (216, 384)),  # 224 x 398, made smaller
         ((192, 108), None, (108, 192)),  # an enlarged keyframe goes back to what was filmed
+        ((3980, 2240), {"x": 0, "y": 0, "w": 1000, "h": 2240}, (224, 100)),  # small, and stays so
         ((1920, 1080), {"x": 0, "y": 0, "w": 1920, "h": 5}, (32, 384)),  # a sliver, as the network needs it
     ],
 )
