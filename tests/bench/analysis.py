@@ -1,6 +1,6 @@
 """What analysis costs beside bare decoding of the same files, in one run: on one core and on two.
 
-    python tests/bench/analysis.py --footage ../shared/footage --json out.json
+    python -m tests.bench.analysis --footage ../shared/footage --json out.json
 
 Each number of cores gets its own process, pinned to them, with as many decoder threads. In it bare decoding
 (PyAV, no picture looked at) and `curate.analysis.analyse` take turns, and the least time of each counts: processor
@@ -41,7 +41,7 @@ def main() -> None:
     if options.cores:
         print(json.dumps(measure(options.footage, options.cores, options.repeats)))
         return
-    from record import machine, print_table
+    from tests.bench.record import machine, print_table
 
     results = {}
     for cores in (1, 2):

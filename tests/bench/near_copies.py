@@ -1,7 +1,7 @@
 """Near copies: recall of each variant on real clips, and the time of the search among very many.
 
-    python tests/bench/near_copies.py --clips FOLDER      # a folder of .mp4 clips
-    python tests/bench/near_copies.py --rows 100000       # synthetic sequences, 1 % planted copies
+    python -m tests.bench.near_copies --clips FOLDER      # a folder of .mp4 clips
+    python -m tests.bench.near_copies --rows 100000       # synthetic sequences, 1 % planted copies
 
 Each real clip is joined by a variant of each kind; `encoded` is a true H.264 encode, CRF 30, 72 lines lower.
 A found copy is wrong if it names a clip of another file; those are printed, to be looked at.
