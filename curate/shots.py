@@ -13,7 +13,9 @@ the frames pushed; their PTS are the caller's. It holds no more pictures than ar
 
 from __future__ import annotations
 
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -69,7 +71,8 @@ class ShotFinder:
         self._config = config
         self._spans = ShotSpans(config.min_s, config.max_s, config.stride_s)
         self._changes = Changes()
-        self._network: TransNet | None = None
+        if config.windows != "off" and config.stride_s is None:
+            _loading(config.device)
         # Of the pictures that the network may see, from self._begin on:
         self._begin = 0
         self._pictures: list[np.ndarray] = []
@@ -150,16 +153,13 @@ class ShotFinder:
         self._inside[first:stop] = inside.tolist()
 
     def _answer(self, first: int, stop: int, context: int) -> tuple[np.ndarray, np.ndarray]:
-        if self._network is None:
-            from curate.transnet import TransNet
-
-            self._network = TransNet(self._config.device)
+        network = _loading(self._config.device).result()
         # Few different lengths: for each new one the convolutions are compiled, and kept, anew.
         length = -(-(stop - first + 2 * context) // _WHOLE) * _WHOLE
         left = first - (length - (stop - first)) // 2
         # Beyond the ends of what is known the last picture stands still, as in the paper.
         wanted = np.clip(np.arange(left, left + length), 0, len(self._pictures) - 1)
-        middle, inside = self._network(np.stack([self._pictures[i] for i in wanted]))
+        middle, inside = network(np.stack([self._pictures[i] for i in wanted]))
         return middle[first - left : stop - left], inside[first - left : stop - left]
 
     def _decide_by_jumps(self, start: int, likely: np.ndarray) -> None:
@@ -209,6 +209,18 @@ class ShotFinder:
 
 
 _JUMP_ALONE = 20.0
+
+
+@cache
+def _loading(device: Device) -> Future[TransNet]:
+    """The network of this process. It takes seconds to import; meanwhile the first frames are decoded."""
+    return ThreadPoolExecutor(1).submit(_load, device)
+
+
+def _load(device: Device) -> TransNet:
+    from curate.transnet import TransNet
+
+    return TransNet(device)
 
 
 def _without_flashes(found: list[Transition], pictures: np.ndarray, flash: int) -> list[Transition]:

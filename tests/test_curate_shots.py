@@ -132,13 +132,13 @@ def test_the_network_where_it_is_proposed_finds_what_it_finds_everywhere(seed: i
 
 
 def test_without_the_network_cuts_are_found_and_torch_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("curate.transnet.TransNet", None)  # calling it would raise
+    monkeypatch.setattr("curate.shots._loading", None)  # calling it would raise
     shots = find(still(1, 60) + still(2, 60) + still(3, 60), config=ShotConfig(windows="off"))
     assert spans(shots) == [(0, 59, "cut"), (60, 119, "cut"), (120, 179, "edge")]
 
 
 def test_still_footage_needs_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("curate.transnet.TransNet", None)
+    monkeypatch.setattr(ShotFinder, "_answer", None)  # calling it would raise
     assert spans(find(still(1, 300))) == [(0, 299, "edge")]
 
 

@@ -28,7 +28,7 @@ from tests.bench.record import machine, print_table
 from tests.bench.shot_truth import Match, boundaries, match
 
 PRESET, CRF = "veryfast", 22  # PySceneDetect's defaults for split-video
-_KEEP_ALL = (
+_RULES = (
     "duration_s",
     "black_ratio",
     "luma",
@@ -38,6 +38,9 @@ _KEEP_ALL = (
     "text_area",
     "overlay_area",
 )
+_KEEP_ALL = [f"--rules.{name}.{side}=null" for name in _RULES for side in ("min", "max")] + [
+    "--rules.copies.near=false"
+]
 # A fresh process that probes and splits and does nothing else; it tells its time without start-up, as the one
 # below does, since the network's libraries take seconds to load.
 _SPLIT = """
@@ -185,8 +188,7 @@ def one_round(reel: Path, scratch: Path) -> dict[str, Cost]:
     shutil.copy(reel, films)
     costs["curate"] = run(
         python, "-m", "pipelines.curate", f"--input={films}", f"--dataset={scratch / 'all'}", "--engine=local",
-        "--clip.model=off", "--text.model=off", *[f"--rules.{name}=" + "{}" for name in _KEEP_ALL],
-        "--rules.copies.near=false",
+        "--clip.model=off", "--text.model=off", "--sources.analysis.threads=2", *_KEEP_ALL,
     )  # fmt: skip
     shard = (python, "-m", "pipelines.shard", "--engine=local", f"--cut.crf={CRF}", f"--cut.preset={PRESET}")
     costs["shard, all kept"] = run(*shard, f"--dataset={scratch / 'all'}")
@@ -222,8 +224,7 @@ def keep_half(dataset: Path) -> None:
         if kept >= total / 2:
             break
         kept, least_s = kept + length, length
-    keep_all = [f"--rules.{name}=" + "{}" for name in _KEEP_ALL if name != "duration_s"]
-    rules = [*keep_all, f"--rules.duration_s.min={least_s - 1e-3}", "--rules.copies.near=false"]
+    rules = [*_KEEP_ALL, f"--rules.duration_s.min={least_s - 1e-3}"]
     assert decide([f"--dataset={dataset}", *rules]) == 0
 
 
