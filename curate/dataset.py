@@ -14,7 +14,7 @@ import hashlib
 import json
 import os
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from typing import IO, Any
@@ -27,6 +27,7 @@ from curate.errors import BadInput
 from curate.tables import TABLES
 
 ROW_GROUP_ROWS = 16_000
+_NOTE = "reelmill."  # before the names of notes in a file's metadata
 _FOLDERS = {"shards": "shards/index.parquet"}
 
 
@@ -144,13 +145,28 @@ class Dataset:
                 tables.append(conform(found.read(columns=known), schema))
         return pa.concat_tables(tables)
 
-    def write(self, table: str, rows: pa.Table | Iterable[pa.Table]) -> int:
-        """Replace a table by `rows` (in key order; streamed, so memory stays bounded). Returns the rows."""
+    def notes(self, table: str) -> dict[str, str]:
+        """What write() was told to keep beside the rows; empty for a table that does not exist."""
+        for part in self._parts(table):
+            with self.fs.open(part, "rb") as file:
+                found = pq.read_schema(file).metadata or {}
+            prefix = _NOTE.encode()
+            return {k[len(prefix) :].decode(): v.decode() for k, v in found.items() if k.startswith(prefix)}
+        return {}
+
+    def write(
+        self, table: str, rows: pa.Table | Iterable[pa.Table], notes: Mapping[str, str] | None = None
+    ) -> int:
+        """Replace a table by `rows` (in key order; streamed, so memory stays bounded). Returns the rows.
+
+        `notes` go into the file's metadata, so that they and the rows are replaced as one.
+        """
         chunks = [rows] if isinstance(rows, pa.Table) else rows
         target = _FOLDERS.get(table, f"{table}/part-00000.parquet")
         old = [part for part in self._parts(table) if part != self.path(target)]
         with self.atomic_writer(*target.split("/")) as file:
-            count = write_parquet(file, TABLES[table], chunks)
+            told = {**(TABLES[table].metadata or {}), **{_NOTE + k: v for k, v in (notes or {}).items()}}
+            count = write_parquet(file, TABLES[table].with_metadata(told), chunks)
         for part in old:
             self.fs.rm(part)
         return count

@@ -110,10 +110,11 @@ def decide(clips: pa.Table, config: DecideConfig) -> pa.Table:
 
     A further column `bitrate` (bits per second of the source), if there is one, helps to choose among copies.
     """
-    clips = clips.append_column("duration_s", pc.subtract(clips["end_s"], clips["start_s"]))
+    # To the microsecond: a difference of two times is not exact, and would fall short of a round bound.
+    clips = clips.append_column("duration_s", pc.round(pc.subtract(clips["end_s"], clips["start_s"]), 6))
     reasons: list[list[str]] = [[] for _ in range(len(clips))]
     for name, limits in config.ranges().items():
-        _apply(name, limits, _values(clips[name]), reasons)
+        _apply(name, limits, clips[name], reasons)
 
     passed = np.array([not why for why in reasons], dtype=bool)
     copy_of = near_copies(clips, passed, config.copies) if config.copies.near else {}
@@ -134,6 +135,8 @@ def decide(clips: pa.Table, config: DecideConfig) -> pa.Table:
             duplicate_of[row] = ids[better]
             figure = f"cosine {cosine:.3f} >= {semantic.min_similarity:g}"
             reasons[row].append(f"semantic copy of {ids[better]} ({figure})")
+        for row, (better, _) in copy_of.items():  # its original may now be a copy itself
+            duplicate_of[row] = duplicate_of[better] or ids[better]
 
     keep = [not why for why in reasons]
     weight = (
@@ -154,21 +157,18 @@ def decide(clips: pa.Table, config: DecideConfig) -> pa.Table:
     )
 
 
-def _values(column: pa.ChunkedArray) -> np.ndarray:
-    """float64 with NaN for null."""
-    return column.cast(pa.float64()).to_numpy()
-
-
-def _apply(name: str, limits: Range, values: np.ndarray, reasons: list[list[str]]) -> None:
-    missing = np.isnan(values)
+def _apply(name: str, limits: Range, column: pa.ChunkedArray, reasons: list[list[str]]) -> None:
+    values = column.cast(pa.float64()).to_numpy()  # NaN for null
+    # A bound is compared as the column can hold it: 0.1 stored as float32 is above the double 0.1.
+    exact = np.float32 if column.type == pa.float32() else np.float64
     if limits.if_null == "reject" and (limits.min is not None or limits.max is not None):
-        for row in np.flatnonzero(missing):
+        for row in np.flatnonzero(np.isnan(values)):
             reasons[row].append(f"{name} is null")
     if limits.min is not None:
-        for row in np.flatnonzero(values < limits.min):  # NaN compares false
+        for row in np.flatnonzero(values < float(exact(limits.min))):  # NaN compares false
             reasons[row].append(f"{name} {_figure(values[row], limits.min)} < {limits.min:g}")
     if limits.max is not None:
-        for row in np.flatnonzero(values > limits.max):
+        for row in np.flatnonzero(values > float(exact(limits.max))):
             reasons[row].append(f"{name} {_figure(values[row], limits.max)} > {limits.max:g}")
 
 

@@ -13,6 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curate.errors import BadInput
+
 _BLOCK = 2048  # rows compared with their cluster at once
 
 
@@ -33,6 +35,10 @@ class SemanticConfig:
     cluster_rows: int = 500
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        if self.cluster_rows < 1:
+            raise BadInput(f"semantic.cluster_rows is {self.cluster_rows}: a cluster has at least 1 clip.")
+
 
 def semantic_copies(
     clips: pa.Table, passed: np.ndarray, order: np.ndarray, config: SemanticConfig
@@ -40,15 +46,24 @@ def semantic_copies(
     """Cluster of each row (-1 for none), and row of each copy -> (row of the better one, cosine).
 
     Rows outside `passed` (bool mask) and rows without embedding are left alone; only embeddings of one model
-    are compared. `order`: rank of each row, the best copy first.
+    and one length are compared, and none that has no direction (zeros, not finite) or whose model is not told.
+    `order`: rank of each row, the best copy first.
     """
     cluster = np.full(len(clips), -1, np.int32)
     copies: dict[int, tuple[int, float]] = {}
-    known = passed & pc.is_valid(clips["embedding"]).to_numpy()
     models = np.array(clips["embedding_model"].to_pylist(), dtype=object)
-    for model in sorted({str(name) for name in models[known]}):
-        rows = np.flatnonzero(known & (models == model))
-        vectors = _unit(clips["embedding"].take(rows))
+    lengths = pc.fill_null(pc.list_value_length(clips["embedding"]), 0).to_numpy()
+    known = passed & (lengths > 0) & (models != None)  # noqa: E711  (elementwise)
+    for model, length in sorted({(str(models[row]), int(lengths[row])) for row in np.flatnonzero(known)}):
+        rows = np.flatnonzero(known & (models == model) & (lengths == length))
+        vectors = pc.list_flatten(clips["embedding"].take(rows)).to_numpy().astype(np.float32)
+        vectors = vectors.reshape(-1, length)
+        norms = np.linalg.norm(vectors, axis=1)
+        directed = np.isfinite(norms) & (norms > 0)
+        rows = rows[directed]
+        if not len(rows):
+            continue
+        vectors = vectors[directed] / norms[directed, None]
         labels = _clusters(vectors, config)
         cluster[rows] = labels + cluster.max() + 1
         if config.min_similarity is not None:
@@ -68,12 +83,6 @@ def balance(cluster: np.ndarray, keep: np.ndarray) -> np.ndarray:
         weight[known] = 1 / np.sqrt(np.bincount(cluster[known])[cluster[known]])
         weight[known] /= weight[known].mean()
     return weight.astype(np.float32)
-
-
-def _unit(column: pa.ChunkedArray) -> np.ndarray:
-    flat = pc.list_flatten(column).to_numpy().astype(np.float32)
-    vectors = flat.reshape(len(column), -1)
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
 
 
 def _clusters(vectors: np.ndarray, config: SemanticConfig) -> np.ndarray:

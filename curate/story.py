@@ -46,6 +46,8 @@ def story(
         bounds = least + most
         failed = any(reason_name(reason) == name for reason in decision["reasons"])
         verdict = "rejects" if failed else "passes" if bounds else "no limit"
+        if value is None and bounds:
+            verdict = f"null -> {limits.if_null}"
         figure = f"{value:.4g}" if value is not None else f"null ({errors.get(name, 'no reason recorded')})"
         lines.append(f"{name:<14} {figure}  {' and '.join(bounds)}  {verdict}".rstrip())
     if decision["cluster"] is not None:
@@ -60,7 +62,10 @@ def story(
 def changes(before: pa.Table, after: pa.Table) -> str:
     """How the funnel differs between two decisions tables over the same clips in the same order."""
     was, now = (pc.sum(table["keep"]).as_py() or 0 for table in (before, after))
-    lines = [f"kept   {was} -> {now} ({now - was:+d}) of {len(before)}"]
+    more = pc.sum(pc.and_not(after["keep"], before["keep"])).as_py() or 0
+    lines = [
+        f"kept   {was} -> {now} ({now - was:+d}) of {len(before)}, {more} more in, {was - now + more} more out"
+    ]
     counts = [
         Counter(reason_name(r) for r in table["reason"].to_pylist() if r is not None)
         for table in (before, after)

@@ -22,9 +22,9 @@ class DecideCommand:
     Attributes:
         dataset: the dataset folder or URI.
         rules: the thresholds.
-        explain: a clip_id, or its beginning: tell that clip's story under the rules in force; nothing is written.
-        what_if: changes such as motion.min=0.4 (also --what-if, repeated): print how the funnel would change
-            against the rules in force; nothing is written.
+        explain: a clip_id, or its beginning: tell that clip's story; nothing is written.
+        what_if: changes such as motion.min=0.4 (also --what-if, repeated): print how the funnel would change;
+            nothing is written. Both start from the rules that made decisions/, or from `rules` if any are given.
     """
 
     dataset: str
@@ -38,27 +38,36 @@ def decide(config: DecideCommand) -> None:
 
     dataset = Dataset(config.dataset)
     if config.explain is not None:
-        print(_story(dataset, config.explain))
+        print(_story(dataset, config))
     elif config.what_if:
-        print(_changes(dataset, config.what_if))
+        print(_changes(dataset, config))
     else:
         write_decisions(dataset, config.rules)
         print(funnel_text(dataset))
 
 
 def write_decisions(dataset, rules: DecideConfig) -> None:  # type: ignore[no-untyped-def]
-    """Replace decisions/ by what `rules` say of clips/; the rules go to `_state/rules.json`."""
-    from curate.decide import decide as decide_clips
+    """Replace decisions/ by what `rules` say of clips/; the rules are noted in the same file."""
+    dataset.write("decisions", _decided(dataset, rules), {"rules": json.dumps(asdict(rules))})
 
-    dataset.write("decisions", decide_clips(_clips(dataset, rules), rules))
-    dataset.write_bytes(json.dumps(asdict(rules), indent=1).encode(), "_state", "rules.json")
+
+def stored_rules(dataset) -> dict | None:  # type: ignore[no-untyped-def]
+    """The rules that made decisions/, as they were written; None if there are no decisions, or they do not tell."""
+    told = dataset.notes("decisions").get("rules")
+    return json.loads(told) if told else None
 
 
 def rules_in_force(dataset) -> DecideConfig:  # type: ignore[no-untyped-def]
-    """The rules that made decisions/; the defaults for a dataset that does not tell."""
-    if not dataset.exists("_state", "rules.json"):
-        return DecideConfig()
-    rules: DecideConfig = _filled(DecideConfig(), json.loads(dataset.read_bytes("_state", "rules.json")))
+    """The rules that made decisions/; the defaults for a dataset without decisions."""
+    from curate.errors import BadInput
+
+    stored = stored_rules(dataset)
+    if stored is None and dataset.has("decisions"):
+        raise BadInput(
+            f"{dataset.uri}: decisions/ does not tell its rules. Run `reelmill decide --dataset URI` once, "
+            "or give the rules."
+        )
+    rules: DecideConfig = _filled(DecideConfig(), stored or {})
     return rules
 
 
@@ -86,25 +95,31 @@ def _clips(dataset, rules: DecideConfig):  # type: ignore[no-untyped-def]
     return clips.append_column("bitrate", rate.combine_chunks().take(at.combine_chunks()))
 
 
-def _story(dataset, prefix: str) -> str:  # type: ignore[no-untyped-def]
+def _decided(dataset, rules: DecideConfig):  # type: ignore[no-untyped-def]
+    from curate.decide import decide as decide_clips
+
+    return decide_clips(_clips(dataset, rules), rules)
+
+
+def _story(dataset, config: DecideCommand) -> str:  # type: ignore[no-untyped-def]
     from curate.story import story
 
     sources = dataset.read("sources", ["source_id", "uri", "duplicate_of"]).to_pylist()
     uris = {row["source_id"]: row["uri"] for row in sources if row["duplicate_of"] is None}
-    return story(dataset.read("clips"), dataset.read("decisions"), prefix, uris, rules_in_force(dataset))
+    given = config.rules != DecideConfig()
+    rules = config.rules if given else rules_in_force(dataset)
+    decisions = _decided(dataset, rules) if given else dataset.read("decisions")
+    return story(dataset.read("clips"), decisions, config.explain or "", uris, rules)
 
 
-def _changes(dataset, what_if: list[str]) -> str:  # type: ignore[no-untyped-def]
-    from curate.decide import decide as decide_clips
+def _changes(dataset, config: DecideCommand) -> str:  # type: ignore[no-untyped-def]
     from curate.story import changes
 
-    before = rules_in_force(dataset)
+    before = config.rules if config.rules != DecideConfig() else rules_in_force(dataset)
     after = before
-    for change in what_if:
+    for change in config.what_if:
         after = _changed(after, change)
-    return changes(
-        *(decide_clips(_clips(dataset, rules), rules) for rules in (before, after)),
-    )
+    return changes(_decided(dataset, before), _decided(dataset, after))
 
 
 def _changed(rules: DecideConfig, change: str) -> DecideConfig:

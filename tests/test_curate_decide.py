@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 
 from curate.decide import DecideConfig, Range, decide, reason_name
+from curate.semantic import SemanticConfig
 from curate.tables import CLIPS, DECISIONS
 
 
@@ -103,3 +104,23 @@ def test_hundred_thousand_clips() -> None:
     assert decisions.schema == DECISIONS
     expected = int((np.asarray(columns["motion"]) >= np.float32(0.5)).sum())
     assert sum(decisions["keep"].to_pylist()) == expected
+
+
+def test_a_bound_that_float32_cannot_hold_is_still_kept() -> None:
+    config = DecideConfig(motion=Range(min=0.7), text_area=Range(max=0.1))
+    on, under = run(clip(1, motion=0.7, text_area=0.1), clip(2, motion=0.699), config=config)
+    assert on["reasons"] == []
+    assert under["reason"] == "motion 0.699 < 0.7"
+
+
+def test_a_near_copy_of_a_semantic_copy_names_the_clip_that_is_kept() -> None:
+    same = "f0f0f0f0f0f0f0f0-1234567890abcdef-00ff00ff00ff00ff"
+    other = "0f0a3f0f1f0c0f0f-9234a67b90f1cde0-f300ff12ff00ff04"
+    rows = run(
+        clip(1, phash=other, width=1280, height=720, embedding=[1.0, 0.0], embedding_model="a"),
+        clip(2, phash=same, embedding=[1.0, 0.1], embedding_model="a"),
+        clip(3, phash=same, width=320, height=180, embedding=[1.0, 0.1], embedding_model="a"),
+        config=DecideConfig(semantic=SemanticConfig(min_similarity=0.95)),
+    )
+    assert [row["keep"] for row in rows] == [True, False, False]
+    assert [row["duplicate_of"] for row in rows] == [None, rows[0]["clip_id"], rows[0]["clip_id"]]

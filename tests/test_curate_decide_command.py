@@ -8,8 +8,9 @@ import pyarrow as pa
 import pytest
 
 from curate.dataset import Dataset
+from curate.decide import DecideConfig
 from curate.tables import CLIPS, SOURCES
-from pipelines.decide import main, rules_in_force
+from pipelines.decide import main, rules_in_force, stored_rules
 
 
 @pytest.fixture
@@ -31,16 +32,16 @@ def test_what_if_prints_the_change_and_writes_nothing(
     folder: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["--dataset", folder]) == 0
-    before = Dataset(folder).read("decisions")
+    before = {path: path.read_bytes() for path in Path(folder).rglob("*") if path.is_file()}
     capsys.readouterr()
     assert main(["--dataset", folder, "--what-if", "motion.min=0.4", "--what-if=motion.if_null=reject"]) == 0
     assert capsys.readouterr().out.splitlines() == [
-        "kept   2 -> 0 (-2) of 2",
+        "kept   2 -> 0 (-2) of 2, 0 more in, 2 more out",
         "motion         0 -> 2",
         "e.g. aa1 rejected: motion 0.35 < 0.4",
         "e.g. ab2 rejected: motion is null",
     ]
-    assert Dataset(folder).read("decisions") == before
+    assert {path: path.read_bytes() for path in Path(folder).rglob("*") if path.is_file()} == before
 
 
 def test_explain_tells_figures_limits_and_why_a_score_is_null(
@@ -55,7 +56,7 @@ def test_explain_tells_figures_limits_and_why_a_score_is_null(
     assert "motion         0.35  >= 0.5  rejects" in told
     assert told.endswith("rejected: motion 0.35 < 0.5\n")
     assert main(["--dataset", folder, "--explain", "ab2"]) == 0
-    assert "motion         null (too dark)  >= 0.5  passes" in capsys.readouterr().out
+    assert "motion         null (too dark)  >= 0.5  null -> keep" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -68,3 +69,30 @@ def test_mistakes_are_one_line(
     main(["--dataset", folder])
     assert main(["--dataset", folder, *flags]) == 2
     assert told in capsys.readouterr().err
+
+
+def test_rules_and_decisions_are_one_file(folder: str) -> None:
+    main(["--dataset", folder, "--rules.motion.min=0.5"])
+    stored = stored_rules(Dataset(folder))
+    assert stored is not None
+    assert stored["motion"] == {"min": 0.5, "max": None, "if_null": "keep"}
+    main(["--dataset", folder, "--rules.motion.min=0.1"])
+    assert rules_in_force(Dataset(folder)).motion.min == 0.1
+
+
+def test_a_dataset_whose_decisions_tell_no_rules(folder: str) -> None:
+    assert stored_rules(Dataset(folder)) is None
+    assert rules_in_force(Dataset(folder)) == DecideConfig()
+
+
+def test_given_rules_are_explained_in_place_of_the_stored(
+    folder: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["--dataset", folder, "--rules.motion.min=0.5"])
+    capsys.readouterr()
+    assert main(["--dataset", folder, "--rules.motion.min=0.1", "--explain", "aa1"]) == 0
+    told = capsys.readouterr().out
+    assert "motion         0.35  >= 0.1  passes" in told
+    assert told.endswith("kept\n")
+    assert main(["--dataset", folder, "--rules.motion.min=0.1", "--what-if", "motion.min=0.4"]) == 0
+    assert capsys.readouterr().out.startswith("kept   2 -> 1 (-1) of 2, 0 more in, 1 more out")

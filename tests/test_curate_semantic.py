@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 
 from curate.decide import DecideConfig, decide
+from curate.errors import BadInput
 from curate.semantic import SemanticConfig, balance, semantic_copies
 from curate.tables import CLIPS
 
@@ -55,3 +56,20 @@ def test_weights_are_inverse_square_roots_of_mean_one() -> None:
     keep = np.array([True, True, True, True, True, False, True])
     # 1/2 four times and 1 once: their mean is 0.6.
     assert balance(cluster, keep) == pytest.approx([5 / 6] * 4 + [5 / 3, 1, 1])
+
+
+def test_embeddings_that_cannot_be_compared_are_left_alone() -> None:
+    clips = table(np.array([[1.0, 0.0], [1.0, 0.0], [1.0, 0.0]]), ["a", "a", "a"])
+    rows = clips.to_pylist()
+    rows[1]["embedding_model"] = None
+    rows[2]["embedding"] = [1.0, 0.0, 0.0]
+    clips = pa.Table.from_pylist(rows, schema=CLIPS)
+    config = SemanticConfig(min_similarity=0.9)
+    cluster, found = semantic_copies(clips, np.ones(3, bool), np.arange(3), config)
+    assert cluster.tolist() == [0, -1, 1]
+    assert found == {}
+
+
+def test_a_cluster_has_rows() -> None:
+    with pytest.raises(BadInput, match="cluster_rows"):
+        SemanticConfig(cluster_rows=0)
