@@ -20,9 +20,9 @@ $(READY): pyproject.toml constraints.txt
 	@echo "Installing into $(VENV) (a few minutes the first time) ..."
 	@if command -v uv >/dev/null 2>&1; then \
 		uv venv --quiet --allow-existing --python $(PYTHON) $(VENV) && \
-		uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[dev]' && \
+		uv pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.txt -e '.[dev]' && \
 		uv pip uninstall --quiet --python $(BIN)/python opencv-python opencv-python-headless && \
-		uv pip install --quiet --python $(BIN)/python -c constraints.txt opencv-python-headless; \
+		uv pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.txt opencv-python-headless; \
 	else \
 		$(PYTHON) -m venv $(VENV) && \
 		$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]' && \

