@@ -83,9 +83,7 @@ class ShotFinder:
         self._config = config
         self._alongside = alongside
         if alongside and config.windows != "off" and config.stride_s is None:
-            _loading(
-                config.device, alongside
-            )  # it costs this process nothing; alone it is loaded when needed
+            network(config.device, alongside=True)  # it costs this process nothing; alone, when it is needed
         self._spans = ShotSpans(config.min_s, config.max_s, config.stride_s)
         self._changes = Changes()
         # Of the pictures that the network may see, from self._begin on:
@@ -189,8 +187,8 @@ class ShotFinder:
     def _ask(self, first: int, stop: int) -> Callable[[], Answer]:
         begin = max(0, first - _FULL_CONTEXT - _WHOLE)
         near = self._pictures[begin : stop + _FULL_CONTEXT + _WHOLE]
-        network = _loading(self._config.device, self._alongside)
-        ask = partial(_answer, network, near, first - begin, stop - begin)
+        loading = network(self._config.device, alongside=self._alongside)
+        ask = partial(_answer, loading, near, first - begin, stop - begin)
         return _worker().submit(ask).result if self._alongside else ask
 
     def _jumps(self, start: int, likely: np.ndarray) -> list[tuple[int, Callable[[], Answer]]]:
@@ -260,8 +258,11 @@ def _worker() -> ThreadPoolExecutor:
 
 
 @cache
-def _loading(device: Device, alongside: bool) -> Future[Network]:
-    """The network that this process asks. Importing it takes seconds."""
+def network(device: Device, *, alongside: bool) -> Future[Network]:
+    """The network that this process asks, once it is loaded; that takes seconds.
+
+    `alongside`: in a process of its own, which ends with this one.
+    """
     return _worker().submit(_load, device, alongside)
 
 
@@ -275,29 +276,29 @@ def _load(device: Device, alongside: bool) -> Network:
     return partial(probabilities, device)
 
 
-def _answer(network: Future[Network], pictures: list[np.ndarray], first: int, stop: int) -> Answer:
+def _answer(loading: Future[Network], pictures: list[np.ndarray], first: int, stop: int) -> Answer:
     """The network on pictures [first, stop), with some context, and with all it can use where it is unsure."""
-    middle, inside = _answer_with(network, pictures, first, stop, _CONTEXT)
+    middle, inside = _answer_with(loading, pictures, first, stop, _CONTEXT)
     near, length = _ENOUGH - _CONTEXT, stop - first
     ends = [range(near), range(length - near, length)] if length > 2 * near else [range(length)]
     for end in ends:
         peak = max(end, key=lambda picture: middle[picture])
         if _UNSURE < middle[peak] < 1 - _UNSURE:
             low, high = max(0, peak - _AROUND), min(length, peak + _AROUND + 1)
-            better = _answer_with(network, pictures, first + low, first + high, _FULL_CONTEXT)
+            better = _answer_with(loading, pictures, first + low, first + high, _FULL_CONTEXT)
             middle[low:high], inside[low:high] = better
     return middle, inside
 
 
 def _answer_with(
-    network: Future[Network], pictures: list[np.ndarray], first: int, stop: int, context: int
+    loading: Future[Network], pictures: list[np.ndarray], first: int, stop: int, context: int
 ) -> Answer:
     # Few different lengths: for each new one the convolutions are compiled, and kept, anew.
     length = -(-(stop - first + 2 * context) // _WHOLE) * _WHOLE
     left = first - (length - (stop - first)) // 2
     # Beyond the ends of what is known the last picture stands still, as in the paper.
     wanted = np.clip(np.arange(left, left + length), 0, len(pictures) - 1)
-    middle, inside = network.result()(np.stack([pictures[i] for i in wanted]))
+    middle, inside = loading.result()(np.stack([pictures[i] for i in wanted]))
     return middle[first - left : stop - left], inside[first - left : stop - left]
 
 

@@ -161,7 +161,7 @@ def test_only_cuts_beyond_doubt_are_not_asked_about(monkeypatch: pytest.MonkeyPa
 
 
 def test_without_the_network_cuts_are_found_and_torch_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("curate.shots._loading", None)  # calling it would raise
+    monkeypatch.setattr("curate.shots.network", None)  # calling it would raise
     shots = find(still(1, 60) + still(2, 60) + still(3, 60), config=ShotConfig(windows="off"))
     assert spans(shots) == [(0, 59, "cut"), (60, 119, "cut"), (120, 179, "edge")]
 

@@ -49,14 +49,13 @@ from curate.ahead import decoded_ahead
 from curate.frames import Video
 from curate.pictures import shot_picture
 from curate.probe import probe
-from curate.shots import ShotConfig, ShotFinder
-from curate.transnet import TransNet
-TransNet()
+from curate.shots import ShotConfig, ShotFinder, network
+network("auto", alongside=True).result()
 began = time.perf_counter()
 path = sys.argv[1]
 probe(path)
-finder, shots, end_s = ShotFinder(ShotConfig()), [], 0.0
-with Video(path, threads=2) as video:
+finder, shots, end_s = ShotFinder(ShotConfig(), alongside=True), [], 0.0
+with Video(path) as video:
     for frame in decoded_ahead(video.frames()):
         shots += finder.push(shot_picture(frame), frame.time_s)
         end_s = frame.time_s + frame.duration_s
@@ -172,7 +171,10 @@ def one_round(reel: Path, scratch: Path) -> dict[str, Cost]:
     python, film = sys.executable, str(reel)
     x264 = ["-c:v", "libx264", "-preset", PRESET, "-crf", str(CRF)]
     costs = {
-        "ffmpeg decode": run("ffmpeg", "-v", "error", "-i", film, "-an", "-f", "null", "-"),
+        # To the pixels that are encoded: a reel is 4:4:4, which few players and no loader take.
+        "ffmpeg decode": run(
+            "ffmpeg", "-v", "error", "-i", film, "-an", "-pix_fmt", "yuv420p", "-f", "null", "-"
+        ),
         "ffmpeg encode": encode_alone(reel, scratch, x264),
         "bare decode": run(python, "-c", _BARE, film),
         "probe + split": run(python, "-c", _SPLIT, film),
@@ -188,9 +190,13 @@ def one_round(reel: Path, scratch: Path) -> dict[str, Cost]:
     shutil.copy(reel, films)
     costs["curate"] = run(
         python, "-m", "pipelines.curate", f"--input={films}", f"--dataset={scratch / 'all'}", "--engine=local",
-        "--clip.model=off", "--text.model=off", "--sources.analysis.threads=2", *_KEEP_ALL,
+        "--clip.model=off", "--text.model=off", *_KEEP_ALL,
     )  # fmt: skip
-    shard = (python, "-m", "pipelines.shard", "--engine=local", f"--cut.crf={CRF}", f"--cut.preset={PRESET}")
+    # Keyframes as far apart as ffmpeg and PySceneDetect leave them; our own default is 24 frames.
+    shard = (
+        python, "-m", "pipelines.shard", "--engine=local",
+        f"--cut.crf={CRF}", f"--cut.preset={PRESET}", "--cut.gop=250",
+    )  # fmt: skip
     costs["shard, all kept"] = run(*shard, f"--dataset={scratch / 'all'}")
     shutil.copytree(scratch / "all", scratch / "half", ignore=shutil.ignore_patterns("shards", "cuts"))
     keep_half(scratch / "half")
