@@ -29,6 +29,7 @@ $(READY): pyproject.toml constraints.txt
 		$(BIN)/python -m pip uninstall --quiet --yes opencv-python opencv-python-headless && \
 		$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt opencv-python-headless; \
 	fi
+	@$(BIN)/python -m compileall -q curate recaption model train pipelines
 	@touch $@
 
 demo: $(READY)

@@ -50,12 +50,21 @@ class Isolated:
         memory_gib: resident memory the child may hold, in GiB; above it is killed.
         recycle: calls after which a fresh child takes over.
         threads: that the numerical libraries of the child use; None leaves it to them.
+        module: what a child imports before its first call.
     """
 
-    def __init__(self, *, memory_gib: float = 8.0, recycle: int = 200, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        memory_gib: float = 8.0,
+        recycle: int = 200,
+        threads: int | None = None,
+        module: str = "curate.isolate",
+    ) -> None:
         self._memory_gib = memory_gib
         self._recycle = recycle
         self._threads = threads
+        self._module = module
         self._calls = 0
         self._lifeline: int | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -64,6 +73,11 @@ class Isolated:
     def pid(self) -> int | None:
         """Process id of the child, if there is one."""
         return self._process.pid if self._process else None
+
+    def start(self) -> None:
+        """Start the child now, not at its first call, so that it gets ready while the caller does."""
+        if self._process is None:
+            self._start()
 
     def call(self, function: str, *args: Any, deadline_s: float) -> Any:
         """The result of `module:function`(*args), or the exception it raised.
@@ -141,7 +155,7 @@ class Isolated:
         theirs, self._lifeline = os.pipe()
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "curate.isolate", str(self._memory_gib), str(theirs)],
+                [sys.executable, "-m", "curate.isolate", str(self._memory_gib), str(theirs), self._module],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 pass_fds=(theirs,),
@@ -184,8 +198,8 @@ def _resident_bytes(pid: int) -> int:
         return 0
 
 
-def _serve(memory_gib: float, lifeline: int) -> None:
-    """The child: read calls from standard input, answer on the original standard output."""
+def _serve(memory_gib: float, lifeline: int, first: str) -> None:
+    """The child: import a module, read calls from standard input, answer on the original standard output."""
     import resource
     import signal
 
@@ -205,6 +219,7 @@ def _serve(memory_gib: float, lifeline: int) -> None:
         answers.write(message)
         answers.flush()
 
+    importlib.import_module(first)
     while True:
         try:
             function, args = pickle.load(sys.stdin.buffer)
@@ -250,4 +265,4 @@ def _portable(error: Exception) -> Exception:
 
 
 if __name__ == "__main__":
-    _serve(float(sys.argv[1]), int(sys.argv[2]))
+    _serve(float(sys.argv[1]), int(sys.argv[2]), sys.argv[3])

@@ -119,7 +119,9 @@ class AnalyseSources:
             memory_gib=self.config.memory_gib,
             recycle=self.config.recycle,
             threads=self.config.analysis.threads or 1,
+            module="curate.analysis",
         )
+        self._child.start()
         self._sidecars = SidecarCaptions()
 
     def __call__(self, rows: list[dict]) -> list[dict]:
