@@ -76,8 +76,8 @@ def peak_mb(path: Path, config: AnalysisConfig) -> tuple[float, int, int]:
 
 
 def by_length(folder: Path, minutes: list[int], fps: int) -> Iterator[dict]:
-    """Peak memory for films of these minutes, with a cut every 4 s, and with none within the minute."""
-    for cut_every_s in (4.0, 60.0):
+    """Peak memory for films of these minutes, with a cut every 10 s, and with none within the minute."""
+    for cut_every_s in (10.0, 60.0):
         pictures = minute(cut_every_s=cut_every_s, fps=fps)
         for length in minutes:
             path = write_looped(folder / f"{length}.mp4", pictures, length, fps)
