@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import fsspec
@@ -53,9 +54,11 @@ def find_inputs(uri: str) -> list[InputFile]:
         ) from error
     if not fs.exists(root):
         raise BadInput(f"input {uri!r} does not exist. Give a folder with videos, or one video file.")
-    single = fs.isfile(root)
-    entries = {root: fs.info(root)} if single else fs.find(root, detail=True)
-    local = _is_local(fs)
+    single, local = fs.isfile(root), _is_local(fs)
+    if single or local:
+        entries = {path: _about(fs, path) for path in ([root] if single else _walk(root))}
+    else:
+        entries = fs.find(root, detail=True)
     files = [
         InputFile(
             uri=_printable(str(path)) if local else str(fs.unstrip_protocol(path)),
@@ -71,6 +74,34 @@ def find_inputs(uri: str) -> list[InputFile]:
             "Name the folder that holds the footage."
         )
     return sorted(files, key=lambda file: file.uri)
+
+
+def _walk(root: str) -> Iterator[str]:
+    """Every file below a local folder, links to folders followed, each folder once. Raises BadInput."""
+
+    def cannot(error: OSError) -> None:
+        raise BadInput(
+            f"cannot list {error.filename!r}: {error.strerror}. What lies in it would be missing without a word: "
+            "make it readable, or name the folders beside it one by one."
+        ) from error
+
+    seen: set[tuple[int, int]] = set()
+    for folder, folders, names in os.walk(root, onerror=cannot, followlinks=True):
+        about = os.stat(folder)
+        if (about.st_dev, about.st_ino) in seen:  # a link back to where we came from, or to a neighbour
+            folders.clear()
+            continue
+        seen.add((about.st_dev, about.st_ino))
+        folders.sort()
+        yield from (os.path.join(folder, name) for name in names)
+
+
+def _about(fs: fsspec.AbstractFileSystem, path: str) -> dict:
+    """What is known of a local file; of a link to nothing only its name, so that it fails like any other file."""
+    try:
+        return dict(fs.info(path))
+    except OSError:
+        return {"name": path, "size": 0}
 
 
 def _printable(path: str) -> str:

@@ -17,6 +17,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from dataclasses import dataclass
 from itertools import pairwise
@@ -83,7 +84,7 @@ with Video(sys.argv[1], threads=2) as video:
 
 @dataclass(frozen=True)
 class Cost:
-    """Of a process and its children: seconds on the clock, seconds of all cores, peak memory of the largest."""
+    """Of a process and all below it: seconds on the clock, seconds of all cores, peak of their memory in all."""
 
     wall_s: float
     cpu_s: float
@@ -96,15 +97,57 @@ def run(*command: str) -> Cost:
     with tempfile.TemporaryFile("w+") as said:
         began = time.perf_counter()
         process = subprocess.Popen(command, stdout=said, stderr=subprocess.STDOUT)
+        watch = Watch(process.pid)
         _, status, usage = os.wait4(process.pid, 0)
         wall_s = time.perf_counter() - began
         process.returncode = os.waitstatus_to_exitcode(status)
+        sampled_s, peak_mib = watch.end()
         said.seek(0)
         text = said.read()
     if process.returncode:
         print(text, file=sys.stderr)
         raise subprocess.CalledProcessError(process.returncode, command)
-    return Cost(wall_s, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, text)
+    # The kernel adds up exactly what was waited for, and leaves out what was killed; sampling sees that too.
+    return Cost(wall_s, max(usage.ru_utime + usage.ru_stime, sampled_s), peak_mib, text)
+
+
+class Watch(threading.Thread):
+    """Samples a process and its descendants every 50 ms, until `end`."""
+
+    def __init__(self, pid: int) -> None:
+        super().__init__(daemon=True)
+        self._pid = pid
+        self._cpu_s: dict[int, float] = {}
+        self._peak_mib = 0.0
+        self._over = threading.Event()
+        self.start()
+
+    def end(self) -> tuple[float, float]:
+        """Seconds of all cores, and the peak of their resident memory in MiB."""
+        self._over.set()
+        self.join()
+        return sum(self._cpu_s.values()), self._peak_mib
+
+    def run(self) -> None:
+        tick, page = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
+        while not self._over.wait(0.05):
+            parent, found = {}, {}
+            for entry in Path("/proc").iterdir():
+                if entry.name.isdigit():
+                    try:
+                        # After the name, which may hold anything: state, ppid, ...
+                        stat = (entry / "stat").read_text().rpartition(")")[2].split()
+                    except OSError:
+                        continue
+                    parent[int(entry.name)] = int(stat[1])
+                    found[int(entry.name)] = (int(stat[11]) + int(stat[12])) / tick, int(stat[21]) * page
+            ours, size = {self._pid}, 0
+            while len(ours) > size:
+                size = len(ours)
+                ours |= {pid for pid, above in parent.items() if above in ours}
+            here = [pid for pid in ours if pid in found]
+            self._cpu_s |= {pid: found[pid][0] for pid in here}
+            self._peak_mib = max(self._peak_mib, sum(found[pid][1] for pid in here) / (1 << 20))
 
 
 def least(costs: list[Cost]) -> Cost:
