@@ -23,14 +23,14 @@ from curate.measures import Kept, shot_scores, within
 from curate.motion_vectors import VectorGrid, VectorReader
 from curate.phash import phashes
 from curate.pictures import Planes, Shrink
-from curate.shots import Shot, ShotConfig, ShotFinder
+from curate.shots import Shot, ShotConfig, ShotFinder, network
 
 # Counts changes of the code that change what is measured; another one measures every source anew.
 VERSION = 3
 KEYFRAME_LINES = 224
 KEYFRAME_HZ = 4.0
 # Candidates kept of an open shot; beyond it every other one goes, and half as many are taken from then on.
-MOST_CANDIDATES = 192
+MOST_CANDIDATES = 224
 EDGES = (0.05, 0.95)
 
 
@@ -97,6 +97,12 @@ def clip_id(source_id: str, start_s: float, end_s: float) -> str:
 
 
 _PART_CLIPS = 16
+
+
+def prepare(config: AnalysisConfig) -> None:
+    """Start to load what `analyse` will need; it goes on beside whatever comes next."""
+    if (config.threads or 1) > 1 and config.shots.uses_network:
+        network(config.shots.device, alongside=True)
 
 
 def analyse(path: str, source_id: str, config: AnalysisConfig) -> Analysis:

@@ -50,7 +50,7 @@ class Isolated:
         memory_gib: resident memory the child may hold, in GiB; above it is killed.
         recycle: calls after which a fresh child takes over.
         threads: that the numerical libraries of the child use; None leaves it to them.
-        module: what a child imports before its first call.
+        nice: how far a child stands back where others want the same cores, 0 to 19.
     """
 
     def __init__(
@@ -59,12 +59,12 @@ class Isolated:
         memory_gib: float = 8.0,
         recycle: int = 200,
         threads: int | None = None,
-        module: str = "curate.isolate",
+        nice: int = 0,
     ) -> None:
         self._memory_gib = memory_gib
         self._recycle = recycle
         self._threads = threads
-        self._module = module
+        self._nice = nice
         self._calls = 0
         self._lifeline: int | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -74,10 +74,12 @@ class Isolated:
         """Process id of the child, if there is one."""
         return self._process.pid if self._process else None
 
-    def start(self) -> None:
-        """Start the child now, not at its first call, so that it gets ready while the caller does."""
-        if self._process is None:
-            self._start()
+    def tell(self, function: str, *args: Any) -> None:
+        """Have `module:function`(*args) called without an answer, so that the child gets ready while we do."""
+        process = self._process or self._start()
+        assert process.stdin is not None
+        pickle.dump((function, args, False), process.stdin)
+        process.stdin.flush()
 
     def call(self, function: str, *args: Any, deadline_s: float) -> Any:
         """The result of `module:function`(*args), or the exception it raised.
@@ -102,7 +104,7 @@ class Isolated:
         until = time.monotonic() + deadline_s
         answered = False
         try:
-            pickle.dump((function, args), process.stdin)
+            pickle.dump((function, args, True), process.stdin)
             process.stdin.flush()
             while True:
                 (length,) = _LENGTH.unpack(self._read(process, _LENGTH.size, until))
@@ -154,8 +156,9 @@ class Isolated:
             environment["OMP_NUM_THREADS"] = str(self._threads)
         theirs, self._lifeline = os.pipe()
         try:
+            words = (self._memory_gib, theirs, self._nice)
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "curate.isolate", str(self._memory_gib), str(theirs), self._module],
+                [sys.executable, "-m", "curate.isolate", *map(str, words)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 pass_fds=(theirs,),
@@ -198,12 +201,13 @@ def _resident_bytes(pid: int) -> int:
         return 0
 
 
-def _serve(memory_gib: float, lifeline: int, first: str) -> None:
-    """The child: import a module, read calls from standard input, answer on the original standard output."""
+def _serve(memory_gib: float, lifeline: int, nice: int) -> None:
+    """The child: read calls from standard input, answer on the original standard output."""
     import resource
     import signal
 
     _die_with_parent(lifeline)
+    os.nice(nice)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interrupt means
     # The parent watches resident memory. One allocation far above the cap ends here, before it is touched.
     # Not RLIMIT_AS: torch and CUDA reserve many times what they use.
@@ -219,15 +223,16 @@ def _serve(memory_gib: float, lifeline: int, first: str) -> None:
         answers.write(message)
         answers.flush()
 
-    importlib.import_module(first)
     while True:
         try:
-            function, args = pickle.load(sys.stdin.buffer)
+            function, args, wanted = pickle.load(sys.stdin.buffer)
         except EOFError:
             return
         module, name = function.split(":")
         try:
             result = getattr(importlib.import_module(module), name)(*args)
+            if not wanted:
+                continue
             if isinstance(result, Generator):
                 for item in result:
                     answer("item", item)
@@ -235,7 +240,8 @@ def _serve(memory_gib: float, lifeline: int, first: str) -> None:
                 answer("item", result)
             answer("end", None)
         except Exception as error:  # handed to the caller, who raises it
-            answer("raised", (_portable(error), traceback.format_exc()))
+            if wanted:
+                answer("raised", (_portable(error), traceback.format_exc()))
 
 
 def _die_with_parent(lifeline: int) -> None:
@@ -265,4 +271,4 @@ def _portable(error: Exception) -> Exception:
 
 
 if __name__ == "__main__":
-    _serve(float(sys.argv[1]), int(sys.argv[2]), sys.argv[3])
+    _serve(float(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))

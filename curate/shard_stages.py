@@ -80,8 +80,8 @@ class CutClips:
 
     def setup(self) -> None:
         self._dataset = Dataset(self.dataset_uri)
-        self._child = Isolated(module="curate.cut")
-        self._child.start()
+        self._child = Isolated()
+        self._child.tell("curate.cut:CutConfig")  # imports it
         pa.array([None])  # pyarrow's first conversion imports pandas; better now than when all is cut
 
     def __call__(self, rows: list[dict]) -> list[dict]:

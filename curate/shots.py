@@ -10,8 +10,8 @@ doubt; TransNet V2 (curate.transnet) decides the rest, with some context to eith
 dissolves and fades (curate.transitions). Frames of gradual transitions belong to no shot. The finder speaks in
 indices of the frames pushed; their PTS are the caller's. It holds no more pictures than are undecided.
 
-The network's answers are looked at some hundred pictures after they were asked for, always the same number, so that
-it can be loaded and run beside the decoding, and shots do not depend on how fast anything is.
+The network's answers are looked at some hundred pictures after they were asked for, so that it can be loaded and run
+beside the decoding. How many depends on nothing but their place, so that shots do not depend on how fast anything is.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ _WHOLE = 8  # lengths of windows are multiples of this
 _LONGEST_WINDOW = 200
 _BLOCK = 100
 _JUMP_ALONE = 20.0
-_LAG = 8  # blocks that are asked about before the first answer is waited for
+# Blocks that are asked about before the first answer is waited for: many at first, while the network is loaded.
+_LAG_AT_FIRST, _LAG = 10, 3
 _DEADLINE_S = 600.0  # for one answer; of a source that hangs, its own comes first
 _MARGIN_S = 0.08
 _DARK_S = 1.0
@@ -74,6 +75,10 @@ class ShotConfig:
     max_s: float = 20.0
     stride_s: float | None = None
 
+    @property
+    def uses_network(self) -> bool:
+        return self.windows != "off" and self.stride_s is None
+
 
 class ShotFinder:
     """Feed every frame in order; get shots in order, none longer than max_s."""
@@ -82,7 +87,7 @@ class ShotFinder:
         """`alongside`: run the network in a process of its own. The shots are the same."""
         self._config = config
         self._alongside = alongside
-        if alongside and config.windows != "off" and config.stride_s is None:
+        if alongside and config.uses_network:
             network(config.device, alongside=True)  # it costs this process nothing; alone, when it is needed
         self._spans = ShotSpans(config.min_s, config.max_s, config.stride_s)
         self._changes = Changes()
@@ -95,6 +100,7 @@ class ShotFinder:
         self._middle: list[float] = []  # answered so far
         self._inside: list[float] = []
         self._asked: deque[_Block] = deque()  # after those that are answered
+        self._n_asked = 0
         self._parsed = 0  # pictures before this one lie in no transition that is still open
         self._count = 0
         self._next_s = 0.0
@@ -122,8 +128,10 @@ class ShotFinder:
         shots = self._spans.push(index, time_s, change)
         if (self._begin + len(self._pictures)) % _BLOCK == 0 and self._undecided() > Changes.AHEAD:
             self._decide(final=False)
-            if len(self._asked) > _LAG:
-                self._take_answers()
+            lag = max(_LAG, min(_LAG_AT_FIRST, 2 * _LAG_AT_FIRST - self._n_asked))
+            if len(self._asked) > lag:
+                while len(self._asked) > lag:
+                    self._take_answers()
                 shots += self._parse(final=False)
                 shots += self._spans.settle(self._frames[self._parsed - self._begin])
         return shots
@@ -159,6 +167,7 @@ class ShotFinder:
                 windows, count = windows[:-1], first
         block = _Block(count, [])
         self._asked.append(block)
+        self._n_asked += 1
         if self._config.windows == "off":
             block.windows += self._jumps(start, likely[:count])
             return
@@ -268,7 +277,8 @@ def network(device: Device, *, alongside: bool) -> Future[Network]:
 
 def _load(device: Device, alongside: bool) -> Network:
     if alongside:  # in a process of its own: importing it would hold up everything else in this one
-        child = Isolated(recycle=1 << 30)
+        # Standing back: on footage that is all plain cuts it is loaded for nothing.
+        child = Isolated(recycle=1 << 30, nice=5)
         child.call("curate.transnet:load", device, deadline_s=_DEADLINE_S)
         return partial(child.call, "curate.transnet:probabilities", device, deadline_s=_DEADLINE_S)
     from curate.transnet import probabilities

@@ -119,9 +119,8 @@ class AnalyseSources:
             memory_gib=self.config.memory_gib,
             recycle=self.config.recycle,
             threads=self.config.analysis.threads or 1,
-            module="curate.analysis",
         )
-        self._child.start()
+        self._child.tell("curate.analysis:prepare", self.config.analysis)
         self._sidecars = SidecarCaptions()
 
     def __call__(self, rows: list[dict]) -> list[dict]:
