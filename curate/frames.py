@@ -159,7 +159,9 @@ class Video:
     def _pictures(self) -> Iterator[VideoFrame]:
         """What the decoder gives, less what depends on damaged data."""
         packets = self.container.demux(self.stream)
-        spoilt = False  # until the next keyframe
+        spoilt = False  # until the picture of a keyframe sent after the damage
+        sent = 0
+        keyframes: list[tuple[int, int | None]] = []  # the packet's number and its timestamp
         bad_in_a_row = 0
         while bad_in_a_row < MAX_BAD_IN_A_ROW:
             packet = None
@@ -167,13 +169,18 @@ class Video:
                 packet = next(packets, None)
                 if packet is None:
                     return
-                if spoilt and packet.is_keyframe:
-                    # Decoders with several threads would carry their error on.
-                    self.stream.codec_context.flush_buffers()
+                sent += 1
+                if packet.is_keyframe:
+                    if spoilt:
+                        # Decoders with several threads would carry their error on.
+                        self.stream.codec_context.flush_buffers()
+                    keyframes = [*keyframes[-3:], (sent, packet.dts if packet.pts is None else packet.pts)]
                 pictures = packet.decode()
             except FFmpegError as error:
                 self._note(packet, str(error))
                 spoilt = True
+                # With n threads the error is that of the packet n - 1 before.
+                keyframes = [k for k in keyframes if k[0] > sent - (self._threads - 1)]
                 bad_in_a_row += 1
                 if packet is None:
                     packets = self.container.demux(self.stream)  # a generator that raised is finished
@@ -185,7 +192,9 @@ class Video:
                     if not spoilt:
                         self._note(packet, "the picture is damaged")
                     spoilt = True
-                elif raw.key_frame:
+                    keyframes = [k for k in keyframes if raw.pts is None or k[1] is None or k[1] > raw.pts]
+                elif raw.key_frame and any(stamp in (None, raw.pts, raw.dts) for _, stamp in keyframes):
+                    # Decoders hold pictures back, so one from before the damage may come out after it.
                     spoilt = False
                 if spoilt:
                     self.faults.lost_pictures += 1
