@@ -147,7 +147,9 @@ def test_encrypted_film_is_given_up(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_a_keyframe_that_comes_out_late_does_not_end_the_damage_behind_it(tmp_path: Path, threads: int) -> None:
+def test_a_keyframe_that_comes_out_late_does_not_end_the_damage_behind_it(
+    tmp_path: Path, threads: int
+) -> None:
     detected = 0
     for seed in range(20):
         # The packets right behind the keyframe, which the decoder still holds back then.
