@@ -113,6 +113,13 @@ def test_a_bound_that_float32_cannot_hold_is_still_kept() -> None:
     assert under["reason"] == "motion 0.699 < 0.7"
 
 
+def test_a_length_that_falls_short_only_in_arithmetic_is_kept() -> None:
+    assert 4.1 - 3.1 < 1.0  # in doubles
+    on, under = run(clip(1, start_s=3.1, end_s=4.1), clip(2, start_s=3.1, end_s=4.0999))
+    assert on["keep"]
+    assert under["reason"] == "duration_s 0.9999 < 1"
+
+
 def test_a_near_copy_of_a_semantic_copy_names_the_clip_that_is_kept() -> None:
     same = "f0f0f0f0f0f0f0f0-1234567890abcdef-00ff00ff00ff00ff"
     other = "0f0a3f0f1f0c0f0f-9234a67b90f1cde0-f300ff12ff00ff04"

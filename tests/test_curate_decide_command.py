@@ -9,6 +9,7 @@ import pytest
 
 from curate.dataset import Dataset
 from curate.decide import DecideConfig
+from curate.errors import BadInput
 from curate.tables import CLIPS, SOURCES
 from pipelines.decide import main, rules_in_force, stored_rules
 
@@ -83,6 +84,11 @@ def test_rules_and_decisions_are_one_file(folder: str) -> None:
 def test_a_dataset_whose_decisions_tell_no_rules(folder: str) -> None:
     assert stored_rules(Dataset(folder)) is None
     assert rules_in_force(Dataset(folder)) == DecideConfig()
+    dataset = Dataset(folder)
+    main(["--dataset", folder])
+    dataset.write("decisions", dataset.read("decisions"))  # as another program would
+    with pytest.raises(BadInput, match="does not tell its rules"):
+        rules_in_force(dataset)
 
 
 def test_given_rules_are_explained_in_place_of_the_stored(

@@ -70,6 +70,15 @@ def test_embeddings_that_cannot_be_compared_are_left_alone() -> None:
     assert found == {}
 
 
+@pytest.mark.parametrize("bad", [[0.0, 0.0], [np.nan, 1.0], [np.inf, 1.0]])
+def test_embeddings_without_a_direction_are_left_alone(bad: list[float]) -> None:
+    clips = table(np.array([[1.0, 0.0], bad, bad, [1.0, 0.01]]))
+    config = SemanticConfig(min_similarity=0.0)
+    cluster, found = semantic_copies(clips, np.ones(4, bool), np.arange(4), config)
+    assert cluster.tolist() == [0, -1, -1, 0]
+    assert list(found) == [3]
+
+
 def test_a_cluster_has_rows() -> None:
     with pytest.raises(BadInput, match="cluster_rows"):
         SemanticConfig(cluster_rows=0)
