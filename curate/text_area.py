@@ -1,5 +1,8 @@
 """How much of the picture text covers: boxes of RapidOCR's text detector (PP-OCRv4, DB) on a few keyframes.
 
+The detector takes a wheel for an O and a cross for a plus sign, so large boxes are also read (PP-OCRv4, CRNN), and
+one that holds a single character is a thing and not lettering. What cannot be read (mirrored, far away) counts.
+
     stage = ReadText(TextConfig(), DecideConfig())     # after CLIP; drops the keyframes
 
 The detector is the dearest measure on a CPU, so it runs last, on small pictures, and only for clips that the other
@@ -12,6 +15,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import asdict, dataclass, fields, replace
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -25,7 +29,9 @@ from curate.sources import UNIT
 from curate.stage import Resources
 from curate.tables import CLIPS
 
+VERSION = 2  # of what text_area means; another is another run
 _MULTIPLE = 32  # sides of the picture that the network wants
+_LARGE = 0.02  # share of the picture from which a box that holds one character is a thing
 
 
 @dataclass(frozen=True)
@@ -69,11 +75,11 @@ class ReadText:
         self.resources = Resources(cpus=config.cpus, actors=config.actors, batch_rows=1)
 
     def setup(self) -> None:
-        self._detector = None if self.config.model == "off" else load_detector()
+        self._reader = None if self.config.model == "off" else TextReader()
 
     def __call__(self, rows: list[dict]) -> list[dict]:
         for row in rows:
-            if self._detector is None:
+            if self._reader is None:
                 why: list[str | None] = ["text detection is switched off (--text.model=off)"] * len(
                     row["clips"]
                 )
@@ -110,47 +116,78 @@ class ReadText:
             fitted(np.asarray(opened(jpeg))[..., ::-1], size, clip["crop"], self.config.max_side)
             for jpeg in chosen
         ]
-        return float(np.mean([covered(self._detector, picture) for picture in pictures]))
+        assert self._reader is not None
+        return float(np.mean([self._reader.covered(picture) for picture in pictures]))
 
 
-def load_detector() -> Any:
-    """RapidOCR's text detector with the model that its package carries, on one core."""
-    try:
-        import rapidocr_onnxruntime
-        from rapidocr_onnxruntime.ch_ppocr_det import TextDetector
-    except ImportError as error:
-        raise BadInput(
-            f"text in pictures needs rapidocr-onnxruntime ({error}). Install it, or give --text.model=off."
-        ) from error
-    folder = os.path.dirname(rapidocr_onnxruntime.__file__)
-    return TextDetector(
-        {
-            "model_path": os.path.join(folder, "models", "ch_PP-OCRv4_det_infer.onnx"),
-            "intra_op_num_threads": 1,  # the sums, and so the table, must not depend on the machine's cores
-            "inter_op_num_threads": 1,
-            "use_cuda": False,
-            "use_dml": False,
-            # "max" never enlarges; the package's own "min" would enlarge every picture to 736 lines.
-            "limit_type": "max",
-            "limit_side_len": 960,
-            "mean": [0.5] * 3,
-            "std": [0.5] * 3,
-            "thresh": 0.3,
-            "box_thresh": 0.5,
-            "unclip_ratio": 1.6,
-        }
-    )
+class TextReader:
+    """RapidOCR's detector and recogniser with the models that its package carries, on one core."""
+
+    def __init__(self) -> None:
+        try:
+            import rapidocr_onnxruntime
+            from rapidocr_onnxruntime.ch_ppocr_det import TextDetector
+        except ImportError as error:
+            raise BadInput(
+                f"text in pictures needs rapidocr-onnxruntime ({error}). Install it, or give --text.model=off."
+            ) from error
+        self._models = os.path.join(os.path.dirname(rapidocr_onnxruntime.__file__), "models")
+        self._detector = TextDetector(
+            {
+                **self._runtime("ch_PP-OCRv4_det_infer.onnx"),
+                # "max" never enlarges; the package's own "min" would enlarge every picture to 736 lines.
+                "limit_type": "max",
+                "limit_side_len": 960,
+                "mean": [0.5] * 3,
+                "std": [0.5] * 3,
+                "thresh": 0.3,
+                "box_thresh": 0.5,
+                "unclip_ratio": 1.6,
+            }
+        )
+
+    def _runtime(self, model: str) -> dict[str, Any]:
+        # One thread: the sums, and so the table, must not depend on the machine's cores.
+        threads = {"intra_op_num_threads": 1, "inter_op_num_threads": 1, "use_cuda": False, "use_dml": False}
+        return {"model_path": os.path.join(self._models, model), **threads}
+
+    @cached_property
+    def _recogniser(self) -> Any:
+        from rapidocr_onnxruntime.ch_ppocr_rec import TextRecognizer
+
+        shape = {"rec_img_shape": [3, 48, 320], "rec_batch_num": 6}
+        return TextRecognizer(self._runtime("ch_PP-OCRv4_rec_infer.onnx") | shape)
+
+    def covered(self, picture: np.ndarray) -> float:
+        """Share of a (H, W, 3) uint8 BGR picture under the union of the boxes of its lettering, 0 to 1."""
+        import cv2
+
+        boxes, _ = self._detector(picture)
+        boxes = [np.asarray(box, np.float32) for box in (() if boxes is None else boxes)]  # (4, 2) corners
+        size = picture.shape[0] * picture.shape[1]
+        large = [place for place, box in enumerate(boxes) if cv2.contourArea(box) >= _LARGE * size]
+        read = self._recogniser([straightened(picture, boxes[place]) for place in large])[0] if large else ()
+        things = {place for place, (text, _) in zip(large, read, strict=True) if len(text.strip()) == 1}
+        mask = np.zeros(picture.shape[:2], np.uint8)
+        for place, box in enumerate(boxes):
+            if place not in things:
+                cv2.fillPoly(mask, [np.round(box).astype(np.int32)], 1)
+        return float(mask.mean())
 
 
-def covered(detector: Any, picture: np.ndarray) -> float:
-    """Share of a (H, W, 3) uint8 BGR picture under the union of the detector's boxes, 0 to 1."""
+def straightened(picture: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """What lies under a box, (4, 2) corners clockwise from the upper left, as an upright line of text."""
     import cv2
 
-    boxes, _ = detector(picture)
-    mask = np.zeros(picture.shape[:2], np.uint8)
-    for box in () if boxes is None else boxes:  # (4, 2) corners
-        cv2.fillPoly(mask, [np.round(box).astype(np.int32)], 1)
-    return float(mask.mean())
+    right, down = (
+        max(1, round(float(max(np.linalg.norm(box[a] - box[b]), np.linalg.norm(box[c] - box[d])))))
+        for a, b, c, d in ((0, 1, 3, 2), (0, 3, 1, 2))
+    )
+    corners = np.array([[0, 0], [right, 0], [right, down], [0, down]], np.float32)
+    turn = cv2.getPerspectiveTransform(box, corners)
+    line = cv2.warpPerspective(picture, turn, (right, down), borderMode=cv2.BORDER_REPLICATE)
+    # As RapidOCR has it: much higher than wide is written downward.
+    return np.ascontiguousarray(np.rot90(line)) if down >= 1.5 * right else line
 
 
 def fitted(picture: np.ndarray, size: tuple[int, int], crop: dict | None, max_side: int) -> np.ndarray:

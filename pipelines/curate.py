@@ -96,8 +96,9 @@ def what_scores_depend_on(config: CurateConfig) -> list[object]:
     failed other rules then, stay without (`score_errors` says so) until their files are curated into a new dataset.
     """
     from curate.analysis import VERSION
+    from curate.text_area import VERSION as TEXT_VERSION
 
-    reading = [config.text.model, config.text.frames, config.text.max_side]
+    reading = [TEXT_VERSION, config.text.model, config.text.frames, config.text.max_side]
     nsfw = config.nsfw
     judged = [nsfw.classifier, nsfw.label] if nsfw.classifier else [nsfw.safe, nsfw.unsafe]
     return [

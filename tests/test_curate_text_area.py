@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,34 @@ def test_share_under_rendered_lettering() -> None:
     assert text["text_area"] == pytest.approx(share, rel=0.25)
     assert half["text_area"] == pytest.approx(text["text_area"] / 2)
     assert text["score_errors"] == [("aesthetic", "no head")]
+
+
+def ring(seed: int = 0) -> np.ndarray:
+    """A soft picture with an outlined ring, which a text detector takes for an O."""
+    out = picture(seed)
+    for colour, width in (((255, 255, 255), 44), ((0, 0, 0), 36), ((30, 180, 40), 26)):
+        cv2.ellipse(out, (200, 110), (52, 44), 0, 0, 360, colour, width, cv2.LINE_AA)
+    return out
+
+
+def cross(seed: int = 0) -> np.ndarray:
+    """The same with a plus sign."""
+    out = picture(seed)
+    for colour, grow in (((255, 255, 255), 10), ((0, 0, 0), 7), ((240, 240, 240), 0)):
+        for wide, high in ((70, 20), (20, 55)):
+            low, far = (200 - wide - grow, 110 - high - grow), (200 + wide + grow, 110 + high + grow)
+            cv2.rectangle(out, low, far, colour, -1)
+    return out
+
+
+@pytest.mark.parametrize("thing", [ring, cross])
+def test_a_thing_of_the_shape_of_a_letter_is_no_text(thing: Callable[[int], np.ndarray]) -> None:
+    stage = ReadText(TextConfig(), LENIENT)
+    stage.setup()
+    boxes = [stage._reader._detector(thing(seed))[0] for seed in range(4)]
+    assert sum(found is not None for found in boxes) >= 2  # the detector alone falls for it
+    found = read([clip()] * 4, [[jpeg(thing(seed))] for seed in range(4)])
+    assert [one["text_area"] for one in found] == [0.0] * 4
 
 
 def test_text_outside_the_crop_does_not_count() -> None:
