@@ -23,7 +23,8 @@ from curate.measures import Kept, shot_scores, within
 from curate.motion_vectors import VectorGrid, VectorReader
 from curate.phash import phashes
 from curate.pictures import Planes, Shrink
-from curate.shots import Shot, ShotConfig, ShotFinder, network
+from curate.shot_network import network
+from curate.shots import Shot, ShotConfig, ShotFinder
 
 # Counts changes of the code that change what is measured; another one measures every source anew.
 VERSION = 3

@@ -18,37 +18,24 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache, partial
 from typing import Literal
 
 import numpy as np
 
-from curate.isolate import Isolated
 from curate.proposals import Changes, difference
+from curate.shot_network import CONTEXT, FULL_CONTEXT, Answer, Device, ask, network
 from curate.shot_spans import Shot as Shot
 from curate.shot_spans import ShotSpans
-from curate.transitions import Transition, closed, is_flash, judge, runs, spans
+from curate.transitions import Transition, closed, judge, runs, spans, without_flashes
 
-Device = Literal["auto", "cpu", "cuda"]
-# Probabilities that a transition's middle lies at a picture, and that it lies inside one.
-Answer = tuple[np.ndarray, np.ndarray]
-Network = Callable[[np.ndarray], Answer]
 # The network was trained on 24 to 30 pictures a second; of faster footage it sees every second, third, ...
 _NETWORK_HZ = 30.0
-_CONTEXT = 7
-_FULL_CONTEXT = 25  # as in the paper
-_UNSURE = 0.1
-_ENOUGH = 16  # pictures to either side, of an answer that more would hardly change
-_AROUND = 4  # pictures to either side of an unsure one that are asked about again
-_WHOLE = 8  # lengths of windows are multiples of this
 _LONGEST_WINDOW = 200
 _BLOCK = 100
 _JUMP_ALONE = 20.0
 # Blocks that are asked about before the first answer is waited for: many at first, while the network is loaded.
 _LAG_AT_FIRST, _LAG = 10, 3
-_DEADLINE_S = 600.0  # for one answer; of a source that hangs, its own comes first
 _MARGIN_S = 0.08
 _DARK_S = 1.0
 
@@ -160,7 +147,7 @@ class ShotFinder:
         else:
             likely = self._changes.likely(self._begin + start, self._begin + start + count)
         # Two windows cost less as one when their contexts would overlap.
-        windows = list(runs(closed(likely, 2 * _CONTEXT)))
+        windows = list(runs(closed(likely, 2 * CONTEXT)))
         if not final and windows and windows[-1][1] == count - 1:
             first = windows[-1][0]
             if count - first < _LONGEST_WINDOW:  # it may go on: the next time
@@ -180,7 +167,14 @@ class ShotFinder:
                 continue
             for at in range(first, last + 1, _LONGEST_WINDOW):
                 stop = min(at + _LONGEST_WINDOW, last + 1)
-                block.windows.append((at, self._ask(start + at, start + stop)))
+                reply = ask(
+                    self._pictures,
+                    start + at,
+                    start + stop,
+                    device=self._config.device,
+                    alongside=self._alongside,
+                )
+                block.windows.append((at, reply))
 
     def _take_answers(self) -> None:
         """The answers of the block that was asked about first."""
@@ -192,13 +186,6 @@ class ShotFinder:
             middle, inside = answer()
             self._middle[start + first : start + first + len(middle)] = middle.tolist()
             self._inside[start + first : start + first + len(inside)] = inside.tolist()
-
-    def _ask(self, first: int, stop: int) -> Callable[[], Answer]:
-        begin = max(0, first - _FULL_CONTEXT - _WHOLE)
-        near = self._pictures[begin : stop + _FULL_CONTEXT + _WHOLE]
-        loading = network(self._config.device, alongside=self._alongside)
-        ask = partial(_answer, loading, near, first - begin, stop - begin)
-        return _worker().submit(ask).result if self._alongside else ask
 
     def _jumps(self, start: int, likely: np.ndarray) -> list[tuple[int, Callable[[], Answer]]]:
         """Without the network: every sharp jump is a cut after the picture before it."""
@@ -231,14 +218,14 @@ class ShotFinder:
             if transition is not None:
                 found.append(transition)
         shots: list[Shot] = []
-        for transition in _without_flashes(found, pictures, flash):
+        for transition in without_flashes(found, pictures, flash):
             frames = self._frames
             last, following = frames[transition.last], frames[transition.next]
             if transition.kind == "cut":  # of the frames that the network did not see, too
                 last, following = self._spans.sharpest(last, following)
             shots += self._spans.end(last, following, transition.kind)
         self._parsed = self._begin + min(parsed, len(self._frames) - 1)
-        self._forget(max(0, self._parsed - self._begin - max(_FULL_CONTEXT, margin + 2)))
+        self._forget(max(0, self._parsed - self._begin - max(FULL_CONTEXT, margin + 2)))
         return shots
 
     def _forget(self, count: int) -> None:
@@ -258,84 +245,3 @@ class _Block:
 
 def _certainly() -> Answer:
     return np.ones(1), np.ones(1)
-
-
-@cache
-def _worker() -> ThreadPoolExecutor:
-    """The thread of this process that loads the network, and waits for it where it runs alongside."""
-    return ThreadPoolExecutor(1, "network")
-
-
-@cache
-def network(device: Device, *, alongside: bool) -> Future[Network]:
-    """The network that this process asks, once it is loaded; that takes seconds.
-
-    `alongside`: in a process of its own, which ends with this one.
-    """
-    return _worker().submit(_load, device, alongside)
-
-
-def _load(device: Device, alongside: bool) -> Network:
-    if alongside:  # in a process of its own: importing it would hold up everything else in this one
-        # Standing back: on footage that is all plain cuts it is loaded for nothing.
-        child = Isolated(recycle=1 << 30, nice=5)
-        child.call("curate.transnet:load", device, deadline_s=_DEADLINE_S)
-        return partial(child.call, "curate.transnet:probabilities", device, deadline_s=_DEADLINE_S)
-    from curate.transnet import probabilities
-
-    return partial(probabilities, device)
-
-
-def _answer(loading: Future[Network], pictures: list[np.ndarray], first: int, stop: int) -> Answer:
-    """The network on pictures [first, stop), with some context, and with all it can use where it is unsure."""
-    middle, inside = _answer_with(loading, pictures, first, stop, _CONTEXT)
-    near, length = _ENOUGH - _CONTEXT, stop - first
-    ends = [range(near), range(length - near, length)] if length > 2 * near else [range(length)]
-    for end in ends:
-        peak = max(end, key=lambda picture: middle[picture])
-        if _UNSURE < middle[peak] < 1 - _UNSURE:
-            low, high = max(0, peak - _AROUND), min(length, peak + _AROUND + 1)
-            better = _answer_with(loading, pictures, first + low, first + high, _FULL_CONTEXT)
-            middle[low:high], inside[low:high] = better
-    return middle, inside
-
-
-def _answer_with(
-    loading: Future[Network], pictures: list[np.ndarray], first: int, stop: int, context: int
-) -> Answer:
-    # Few different lengths: for each new one the convolutions are compiled, and kept, anew.
-    length = -(-(stop - first + 2 * context) // _WHOLE) * _WHOLE
-    left = first - (length - (stop - first)) // 2
-    # Beyond the ends of what is known the last picture stands still, as in the paper.
-    wanted = np.clip(np.arange(left, left + length), 0, len(pictures) - 1)
-    middle, inside = loading.result()(np.stack([pictures[i] for i in wanted]))
-    return middle[first - left : stop - left], inside[first - left : stop - left]
-
-
-def _without_flashes(found: list[Transition], pictures: np.ndarray, flash: int) -> list[Transition]:
-    """Transitions less those after which the picture before them comes back within `flash` pictures."""
-    kept: list[Transition] = []
-    for transition in found:
-        if transition.next - transition.last <= flash + 1 and is_flash(transition, transition, pictures):
-            continue
-        if transition.kind == "cut" and _edge_of_flash(transition, pictures, flash):
-            continue
-        if kept and transition.next - kept[-1].last <= flash + 1 and is_flash(kept[-1], transition, pictures):
-            kept.pop()
-            continue
-        kept.append(transition)
-    return kept
-
-
-def _edge_of_flash(cut: Transition, pictures: np.ndarray, flash: int) -> bool:
-    """Whether the picture before the cut comes back soon after it, or the one after it was there shortly before.
-
-    The network often answers only one of a flash's two edges.
-    """
-    for away in range(1, flash + 1):
-        begun, back = cut.last - away, cut.next + away
-        if begun >= 0 and is_flash(Transition(begun, cut.next, "cut"), cut, pictures):
-            return True
-        if back < len(pictures) and is_flash(cut, Transition(cut.last, back, "cut"), pictures):
-            return True
-    return False

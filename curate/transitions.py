@@ -110,3 +110,32 @@ def is_flash(one: Transition, other: Transition, pictures: np.ndarray) -> bool:
         return False
     strongest = max(min(difference(p, before), difference(p, after)) for p in between)
     return difference(before, after) < min(_SAME * strongest, _SAME_MOST)
+
+
+def without_flashes(found: list[Transition], pictures: np.ndarray, flash: int) -> list[Transition]:
+    """Transitions less those after which the picture before them comes back within `flash` pictures."""
+    kept: list[Transition] = []
+    for transition in found:
+        if transition.next - transition.last <= flash + 1 and is_flash(transition, transition, pictures):
+            continue
+        if transition.kind == "cut" and _edge_of_flash(transition, pictures, flash):
+            continue
+        if kept and transition.next - kept[-1].last <= flash + 1 and is_flash(kept[-1], transition, pictures):
+            kept.pop()
+            continue
+        kept.append(transition)
+    return kept
+
+
+def _edge_of_flash(cut: Transition, pictures: np.ndarray, flash: int) -> bool:
+    """Whether the picture before the cut comes back soon after it, or the one after it was there shortly before.
+
+    The network often answers only one of a flash's two edges.
+    """
+    for away in range(1, flash + 1):
+        begun, back = cut.last - away, cut.next + away
+        if begun >= 0 and is_flash(Transition(begun, cut.next, "cut"), cut, pictures):
+            return True
+        if back < len(pictures) and is_flash(cut, Transition(cut.last, back, "cut"), pictures):
+            return True
+    return False

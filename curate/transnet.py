@@ -23,7 +23,7 @@ import torch
 from torch.nn import functional as F
 
 from curate.errors import BadInput
-from curate.shots import Device
+from curate.shot_network import Device
 
 _DILATIONS = (1, 2, 4, 8)
 _REACH = 50  # frames on each side that a frame's look is compared with

@@ -94,9 +94,8 @@ class CommitUnits:
 
     def setup(self) -> None:
         self._dataset = Dataset(self.dataset_uri)
-        pa.array(
-            [None]
-        )  # pyarrow's first conversion imports pandas; better now than when a file waits for it
+        # The first conversion imports pandas; better now than when a file waits for it.
+        pa.array([None])
 
     def __call__(self, rows: list[dict]) -> list[dict]:
         return [self._commit(row) for row in rows]

@@ -150,7 +150,7 @@ def test_only_cuts_beyond_doubt_are_not_asked_about(monkeypatch: pytest.MonkeyPa
         asked.append((first, stop))
         return np.zeros(stop - first), np.zeros(stop - first)
 
-    monkeypatch.setattr("curate.shots._answer", never)
+    monkeypatch.setattr("curate.shot_network.answer", never)
     assert spans(find(still(1, 60) + still(2, 60))) == [(0, 59, "cut"), (60, 119, "edge")]
     assert not asked
     light, dark = still(1, 60), [(picture * 0.3).astype(np.uint8) for picture in still(1, 60)]
@@ -170,7 +170,7 @@ def test_a_change_that_goes_on_where_a_block_ends_is_asked_about_whole(
         asked.append(stop - first)
         return np.zeros(stop - first), np.zeros(stop - first)
 
-    monkeypatch.setattr("curate.shots._answer", never)
+    monkeypatch.setattr("curate.shot_network.answer", never)
     dissolve = [grainy(scene(1) * (1 - w) + scene(2) * w, i) for i, w in enumerate(np.linspace(0, 1, 20))]
     for begins in range(40, 140, 7):  # blocks are of a hundred pictures
         asked.clear()
@@ -180,13 +180,13 @@ def test_a_change_that_goes_on_where_a_block_ends_is_asked_about_whole(
 
 
 def test_without_the_network_cuts_are_found_and_torch_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("curate.shots.network", None)  # calling it would raise
+    monkeypatch.setattr("curate.shot_network.network", None)  # calling it would raise
     shots = find(still(1, 60) + still(2, 60) + still(3, 60), config=ShotConfig(windows="off"))
     assert spans(shots) == [(0, 59, "cut"), (60, 119, "cut"), (120, 179, "edge")]
 
 
 def test_still_footage_needs_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("curate.shots._answer", None)  # calling it would raise
+    monkeypatch.setattr("curate.shot_network.answer", None)  # calling it would raise
     assert spans(find(still(1, 300))) == [(0, 299, "edge")]
 
 

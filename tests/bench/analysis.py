@@ -67,7 +67,8 @@ def measure(footage: Path, cores: int, repeats: int) -> dict:
     import av
 
     from curate.analysis import AnalysisConfig, analyse
-    from curate.shots import ShotConfig, network
+    from curate.shot_network import network
+    from curate.shots import ShotConfig
 
     network("auto", alongside=cores > 1).result()
 

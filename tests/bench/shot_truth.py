@@ -1,4 +1,4 @@
-"""Boundaries found against boundaries known: precision, recall and F1, in all and by kind of transition.
+"""Boundaries found against boundaries known: F1, in all and by kind of transition.
 
 The truth is the JSON beside a reel: `boundaries` with `kind`, `start` and `end` in seconds, and `fps`. A found
 boundary is a hit if it lies inside the transition or within two frames of it; each true one is hit once.
@@ -16,16 +16,22 @@ TOLERANCE_FRAMES = 2
 
 @dataclass(frozen=True)
 class Match:
-    """Result of matching: `hits` of `truth` boundaries among `found` ones, and recall by kind."""
+    """Result of matching: `hits` of `truth` boundaries among `found` ones; by kind, (hits, truth)."""
 
     hits: int
     truth: int
     found: int
-    recall: dict[str, float]
+    by_kind: dict[str, tuple[int, int]]
 
     @property
     def f1(self) -> float:
         return 2 * self.hits / (self.truth + self.found) if self.truth + self.found else 1.0
+
+    @property
+    def f1_by_kind(self) -> dict[str, float]:
+        """What is found for nothing is of no kind: all of it counts against each."""
+        false = self.found - self.hits
+        return {kind: 2 * hits / (truth + hits + false) for kind, (hits, truth) in self.by_kind.items()}
 
 
 def match(found_s: list[float], reel: Path) -> Match:
@@ -43,7 +49,7 @@ def match(found_s: list[float], reel: Path) -> Match:
         hits=sum(map(sum, hit_by_kind.values())),
         truth=len(about["boundaries"]),
         found=len(found_s),
-        recall={kind: sum(hits) / len(hits) for kind, hits in sorted(hit_by_kind.items())},
+        by_kind={kind: (sum(hits), len(hits)) for kind, hits in sorted(hit_by_kind.items())},
     )
 
 
