@@ -1,7 +1,7 @@
 """Memory of curation: of the decoding process by length of the source, and of Ray's object store by their number.
 
     python -m tests.bench.memory --json out.json
-    python -m tests.bench.memory --minutes 1 10 60 --sources 300 --store-gib 0.5
+    python -m tests.bench.memory --minutes 1 10 60 --sources 480 --store-gib 0.5
 
 The films are small (64 x 36) and made in seconds: one minute is encoded and its packets are repeated. Peak memory is
 VmHWM of the analysing process as the kernel counts it; spilled bytes are the raylet's own counter.
@@ -124,7 +124,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--minutes", type=int, nargs="*", default=[1, 60])
     parser.add_argument("--fps", type=int, default=FPS)
-    parser.add_argument("--sources", type=int, default=300, help="films curated on Ray; 0 leaves that out")
+    parser.add_argument("--sources", type=int, default=480, help="films curated on Ray; 0 leaves that out")
     parser.add_argument("--store-gib", type=float, default=0.5)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
