@@ -114,6 +114,7 @@ def study(config: CaptionStudyConfig) -> None:
 def check_settings(config: CaptionStudyConfig, out: Path) -> None:
     """Raise BadInput for what cannot be studied, and if `out` holds a study with other settings."""
     from curate.errors import BadInput
+    from pipelines.demo.weights import embedded_name
 
     for name in ("seeds", "clips", "steps", "scenes", "at_once", "threads"):
         if getattr(config, name) < 1:
@@ -121,6 +122,8 @@ def check_settings(config: CaptionStudyConfig, out: Path) -> None:
     if not config.arms:
         raise BadInput(f"--arms is empty: name some of {', '.join(ARMS)}.")
     settings = {name: value for name, value in asdict(config).items() if name not in _FREE}
+    # Other weights write other captions, and read prompts in other features than training did.
+    settings["weights"] = {name: embedded_name(name) for name in ("coca", "vae")}
     told = out / "study.json"
     if told.exists():
         before = json.loads(told.read_text())
