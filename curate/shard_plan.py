@@ -67,9 +67,9 @@ def kept_clips(dataset: Dataset) -> Kept:
         columns = [*_CAPTION, "clip_id", "structured", "status", "chosen"]
         assert set(columns) <= set(CAPTIONS.names)
         rows = dataset.read("captions", columns).to_pylist()
-        # Readers take the first of a kind: the chosen one.
+        # Readers take the first of a kind. Where none could be trusted, none is there; null: nobody has chosen yet.
         for row in sorted(rows, key=lambda r: (r["kind"], not r["chosen"], r["caption_id"])):
-            if row["clip_id"] in clips and (caption := _caption(row)):
+            if row["clip_id"] in clips and row["chosen"] is not False and (caption := _caption(row)):
                 clips[row["clip_id"]]["captions"].append(caption)
     return Kept(clips, sources)
 

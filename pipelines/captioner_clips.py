@@ -1,7 +1,7 @@
 """Captions and frames of a dataset's clips, out of its shards or out of its tables and source files.
 
     clips = ShardClips(Dataset("films.reel"), shuffle=128)       # or TableClips(dataset)
-    clips.captions()                                             # clip_id -> {kind: text}
+    clips.captions()                                             # clip_id -> its source and {kind: text}
     for clip_id, load in clips.epoch({"9f3c", ...}, seed=0, epoch=2): frames = load()
 
 The order of an epoch is a function of the clips asked for, the seed and the epoch. Frames are the moments that a
@@ -17,13 +17,14 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
 from curate.dataset import Dataset
 from curate.errors import BadInput
 from recaption.coca.folder import FRAME_HEIGHT, N_FRAMES
+from recaption.rows import PART
 
 if TYPE_CHECKING:
     from curate.isolate import Isolated
@@ -46,11 +47,18 @@ class Look:
     height: int = FRAME_HEIGHT
 
 
+class Captioned(NamedTuple):
+    """The source that a clip is out of, and its texts by kind of caption."""
+
+    source_id: str
+    texts: dict[str, str]
+
+
 class Clips(Protocol):
     """Where clips with captions come from."""
 
-    def captions(self) -> dict[str, dict[str, str]]:
-        """clip_id -> text by kind of caption. Raises BadInput when the dataset lacks what is read here."""
+    def captions(self) -> dict[str, Captioned]:
+        """clip_id -> what is said of it. Raises BadInput when the dataset lacks what is read here."""
         ...
 
     def epoch(self, clip_ids: Set[str], seed: int, epoch: int) -> Iterator[tuple[str, Load]]:
@@ -78,7 +86,7 @@ class ShardClips:
             raise BadInput(f"{dataset.uri} has no clip in its shards. See why with `reelmill report`.")
         self._rows = {row["clip_id"]: row for row in rows}
 
-    def captions(self) -> dict[str, dict[str, str]]:
+    def captions(self) -> dict[str, Captioned]:
         found = {}
         rows = list(self._rows.values())
         for place in range(0, len(rows), JSON_AT_ONCE):
@@ -93,7 +101,8 @@ class ShardClips:
             for row, text in zip(some, texts, strict=True):
                 if isinstance(text, OSError):
                     raise self._missing(row["shard"], text) from text
-                found[row["clip_id"]] = _by_kind(json.loads(text).get("captions") or [])
+                record = json.loads(text)
+                found[row["clip_id"]] = Captioned(record["source_id"], _by_kind(record.get("captions") or []))
         return found
 
     def epoch(self, clip_ids: Set[str], seed: int, epoch: int) -> Iterator[tuple[str, Load]]:
@@ -169,13 +178,11 @@ class TableClips:
         self._kept = kept_clips(dataset)
         self._child: Isolated | None = None
 
-    def captions(self) -> dict[str, dict[str, str]]:
-        rows = self.dataset.read("captions", ["clip_id", "kind", "text", "chosen"]).to_pylist()
-        by_clip: dict[str, list[dict]] = {clip_id: [] for clip_id in self._kept.clips}
-        for row in rows:
-            if row["chosen"] and row["clip_id"] in by_clip:
-                by_clip[row["clip_id"]].append(row)
-        return {clip_id: _by_kind(found) for clip_id, found in by_clip.items()}
+    def captions(self) -> dict[str, Captioned]:
+        return {
+            clip_id: Captioned(clip["source_id"], _by_kind(clip["captions"]))
+            for clip_id, clip in self._kept.clips.items()
+        }
 
     def epoch(self, clip_ids: Set[str], seed: int, epoch: int) -> Iterator[tuple[str, Load]]:
         order = np.random.default_rng((seed, epoch)).permutation(sorted(clip_ids))
@@ -215,9 +222,9 @@ class TableClips:
 
 
 def _by_kind(captions: list[dict]) -> dict[str, str]:
-    """One text per kind: the first, which `shard` makes the chosen one."""
+    """One text per kind: the first, which is the chosen one. Texts of single windows are none of the clip."""
     found: dict[str, str] = {}
     for caption in captions:
-        if caption["text"]:
+        if caption["text"] and PART not in (caption["flags"] or ()):
             found.setdefault(caption["kind"], caption["text"])
     return found

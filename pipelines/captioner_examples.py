@@ -5,14 +5,15 @@
     data.vocabulary()                        # the words of the captions learnt from
     data.validation(500)                     # examples that are never learnt from
 
-A clip is held out by a hash of its clip_id, so that every stage and every run holds out the same ones.
+Sources are held out whole, by a hash of their source_id: the next shot of a film shows the same people and rooms, and
+says little about new ones. So every stage and every run holds out the same clips.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Literal
@@ -33,7 +34,8 @@ class DataConfig:
     Attributes:
         read: shards streams frames and captions out of the WebDataset tars (KEY.mp4, KEY.json); tables takes the
             chosen captions of the captions table and decodes the frames of kept clips from the source files.
-        held_out: share of clips that are never learnt from and serve the validation, by a hash of their clip_id.
+        held_out: share of the sources whose clips are never learnt from and serve the validation, by a hash of their
+            source_id; at least one source, or of a single source this share of its clips. 0 is none.
         least_count: how often a word must occur in the captions learnt from to be in the vocabulary of a base;
             rarer ones are unknown.
         most_words: size of that vocabulary; the most frequent words are in it.
@@ -72,7 +74,7 @@ class CaptionedData:
             else TableClips(dataset, look=look)
         )
         found = self._clips.captions()
-        have = Counter(kind for captions in found.values() for kind in captions)
+        have = Counter(kind for captioned in found.values() for kind in captioned.texts)
         told = ", ".join(f"{have[kind]} {kind}" for kind in sorted(have)) or "none"
         self.kind_shares = {kind: share for kind, share in wanted.items() if share > 0 and have[kind]}
         learnt = [kind for kind in self.kind_shares if kind != "original"]
@@ -84,13 +86,16 @@ class CaptionedData:
                 f"`reelmill recaption --dataset {uri} --kinds=[{','.join(kinds)}]`{again}."
             )
         self.captions = {
-            clip_id: _complete(captions, self.kind_shares, learnt)
-            for clip_id, captions in found.items()
-            if all(kind in captions for kind in learnt)
+            clip_id: _complete(captioned.texts, self.kind_shares, learnt)
+            for clip_id, captioned in found.items()
+            if all(kind in captioned.texts for kind in learnt)
         }
         self.n_lacking = len(found) - len(self.captions)
-        by_hash = sorted((place_of(clip_id), clip_id) for clip_id in self.captions)
-        self.held_out = [clip_id for place, clip_id in by_hash if place < config.held_out]
+        # Of all clips, not only of those with every kind: another stage, with other kinds, holds out the same.
+        kept_back = held_out({clip_id: clip.source_id for clip_id, clip in found.items()}, config.held_out)
+        self.held_out = sorted(
+            kept_back & self.captions.keys(), key=lambda clip_id: (place_of(clip_id), clip_id)
+        )
         self.learnt = frozenset(self.captions) - set(self.held_out)
         if not self.learnt or (config.held_out > 0 and not self.held_out):
             raise BadInput(
@@ -158,9 +163,23 @@ class CaptionedData:
         return Example(frames, self.captions[clip_id], clip_id)
 
 
-def place_of(clip_id: str) -> float:
-    """A place in [0, 1) that depends on the id alone."""
-    return int.from_bytes(hashlib.blake2b(clip_id.encode(), digest_size=8).digest()) / 2**64
+def held_out(source_of: Mapping[str, str], share: float) -> set[str]:
+    """The clip_ids that are never learnt from, out of clip_id -> source_id: those of a `share` of the sources.
+
+    Of few sources it is at least one. A single source is divided by its clips, which tells less.
+    """
+    sources = sorted(set(source_of.values()), key=lambda source: (place_of(source), source))
+    if share <= 0 or not sources:
+        return set()
+    if len(sources) == 1:
+        return {clip_id for clip_id in source_of if place_of(clip_id) < share}
+    some = {source for source in sources if place_of(source) < share} or {sources[0]}
+    return {clip_id for clip_id, source in source_of.items() if source in some}
+
+
+def place_of(name: str) -> float:
+    """A place in [0, 1) that depends on a clip_id or source_id alone."""
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest()) / 2**64
 
 
 def _complete(captions: dict[str, str], kinds: dict[str, float], learnt: list[str]) -> dict[str, str]:

@@ -76,11 +76,11 @@ def coca_folder(backend: CocaBackend) -> str:
 
 
 def load_captioner(config: CaptionerConfig) -> Captioner:
-    """The captioner, ready to work; called once per worker."""
+    """The captioner, ready to work; called once per worker, which gets its share of rate limits and budget."""
     if config.backend == "openai":
         from recaption.openai.server import OpenAICaptioner
 
-        return OpenAICaptioner(config.openai)
+        return OpenAICaptioner(config.openai.share(config.actors))
     if config.backend == "transformers":
         from recaption.vlm.captioner import TransformersCaptioner
 

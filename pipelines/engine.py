@@ -102,6 +102,7 @@ def dataset_of(items: list[dict], schema: pa.Schema) -> Any:
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
+    context.raise_original_map_exception = True  # bad input found by a worker is one message here as well
 
     # Small blocks keep all workers busy to the end; large inputs get larger ones to spare the scheduler.
     rows_per_block = max(1, len(items) // 1000)

@@ -85,30 +85,42 @@ def finish_captions(
     from dataclasses import replace
 
     from recaption.finish import CLIP_COLUMNS, Finishing, finish, recleaned
-    from recaption.table import gather
-    from recaption.table import replace as write
+    from recaption.table import update
     from recaption.trust.choose import ChoicePolicy
 
-    captions, parts = gather(dataset)
     clips = dataset.read("clips", [*CLIP_COLUMNS, "embedding_model"])
-    captions = recleaned(captions, clips)
-    model = _commonest(clips["embedding_model"])
+    model = _commonest(clips["embedding_model"]) if trust.score else None
+    scored = clips if model is None else _of_model(clips, model)
+    copies = copies_of(dataset)
     config = Finishing()
     if not trust.abstain:
         config = replace(config, choice=ChoicePolicy(least_fit=None, least_agreement=None))
-    why, finished = None, None
-    if trust.score and model is not None and len(captions):
-        clips = _of_model(clips, model)
-        texts = captions["text"].to_pylist()
-        try:
-            vectors = caption_vectors(dataset, texts, place_of(trust.clip or model), trust, engine, ray)
-            finished = finish(captions, clips, current=current, vectors=vectors, config=config)
-        except BadInput as error:  # captions without scores are worth more than none
-            why = str(error)
-    if finished is None:
-        finished = finish(captions, clips, current=current, config=config)
-    write(dataset, finished, parts)
-    return _told(finished, why)
+    why: list[str] = []
+
+    def finished(captions: pa.Table) -> pa.Table:
+        captions = recleaned(captions, clips)
+        why.clear()
+        if model is not None and len(captions):
+            try:
+                place = place_of(trust.clip or model)
+                vectors = caption_vectors(dataset, captions["text"].to_pylist(), place, trust, engine, ray)
+                return finish(
+                    captions, scored, current=current, vectors=vectors, copies=copies, config=config
+                )
+            except BadInput as error:  # captions without scores are worth more than none
+                why.append(str(error))
+        return finish(captions, scored, current=current, copies=copies, config=config)
+
+    return _told(update(dataset, finished), *why)
+
+
+def copies_of(dataset: Dataset) -> dict[str, str]:
+    """clip_id -> the copy that stands for it, of clips that the decisions know as near copies of one picture."""
+    rows = (
+        dataset.read("decisions", ["clip_id", "duplicate_of"]).to_pylist() if dataset.has("decisions") else []
+    )
+    known = {row["clip_id"]: row["duplicate_of"] for row in rows if row["duplicate_of"]}
+    return known | {one: one for one in known.values() if one not in known}
 
 
 def caption_vectors(
@@ -195,7 +207,7 @@ def _of_model(clips: pa.Table, model: str) -> pa.Table:
     return clips.set_column(place, clips.schema.field(place), kept)
 
 
-def _told(captions: pa.Table, why: str | None) -> str:
+def _told(captions: pa.Table, why: str | None = None) -> str:
     flags = Counter(flag.split(":")[0] for row in captions["flags"].to_pylist() for flag in row or [])
     scored = len(captions) - captions["clip_score"].null_count
     parts = [f"{scored} of {len(captions)} captions scored"]

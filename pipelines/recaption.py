@@ -58,10 +58,13 @@ class RecaptionConfig:
             null shows every clip whole.
         facts: measured camera, motion and on-screen text go into the prompt (hint), behind the caption (suffix),
             into both, or nowhere (none). CoCa takes no hints.
+        lang: the language of the captions, ISO 639-1. Our prompts and the rules that clean by phrases are English:
+            for another one bring prompts that ask for it.
         seed: of the sampling, where the captioner samples.
         retry: failed makes those captions again that have no text.
         preview: make captions of this many clips only, spread over the dataset; show them on a page with what the
-            rest would take in tokens, time and money. They stay, so nothing is paid twice. Null makes them all.
+            whole dataset and the rest take in tokens, time and money. They stay, so nothing is paid twice. Null
+            makes them all.
         trust: how captions are compared with what is seen and measured, and which is chosen.
         engine: ray streams over a cluster or this machine; local runs in this process. Same table.
         ray: how to reach or start Ray.
@@ -74,12 +77,21 @@ class RecaptionConfig:
     frames: FrameChoice = field(default_factory=FrameChoice)
     window_s: float | None = None
     facts: FactsUse = "hint"
+    lang: str = "en"
     seed: int = 0
     retry: Literal["none", "failed"] = "none"
     preview: int | None = None
     trust: Trust = field(default_factory=Trust)
     engine: Engine = "ray"
     ray: RayConfig = field(default_factory=RayConfig)
+
+    def __post_init__(self) -> None:
+        from curate.errors import BadInput
+
+        if self.window_s is not None and not self.window_s > 0:
+            raise BadInput(
+                f"--window_s={self.window_s} must be above 0, in seconds; null shows every clip whole."
+            )
 
 
 def recaption(config: RecaptionConfig) -> int:
@@ -139,7 +151,7 @@ def recaption(config: RecaptionConfig) -> int:
             "--captioner.backend=openai, or a folder as --captioner.coca.model."
         )
     if config.preview:
-        show_preview(config, dataset, shown, missing)
+        show_preview(config, dataset, shown, plans, missing)
     return int(total > 0 and usable == 0)
 
 
@@ -147,40 +159,45 @@ def show_preview(
     config: RecaptionConfig,
     dataset: Dataset,
     shown: list[KeptClip],
+    plans: list[tuple[KeptClip, list[Plan]]],
     missing: list[tuple[KeptClip, list[Plan]]],
 ) -> None:
-    """Write the page with the captions of `shown`, and print what the other clips' would take."""
+    """Write the page with the captions of `shown`, and print what all captions take and what those left take."""
     from collections import Counter
 
-    from pipelines.recaption_preview import estimate, tell, write_page
+    from pipelines.recaption_bill import estimate, tell
+    from pipelines.recaption_preview import write_page
 
     shown_ids = {clip.span.clip_id for clip in shown}
     rest = [plan for clip, todo in missing if clip.span.clip_id not in shown_ids for plan in todo]
-    columns = [
-        "clip_id",
-        "kind",
-        "status",
-        "captioner",
-        "model",
-        "tokens_in",
-        "tokens_out",
-        "latency_ms",
-        "cost_usd",
-    ]
-    identity = make_recipe(config).identity
-    rows = [
-        row
-        for row in dataset.read("captions", columns).to_pylist()
-        if row["clip_id"] in shown_ids
-        and (row["captioner"], row["model"]) == (identity.captioner, identity.model)
-    ]
-    lines = tell(estimate(rows, dict(Counter(plan.kind for plan in rest)), at_once(config.captioner)))
-    lines = lines or ["nothing is missing: every kept clip has its captions"]
+    whole = [plan for _, planned in plans for plan in planned]
+    # Rows of other prompts, models and samplings say nothing about what these captions take.
+    asked = {plan.caption_id for plan in whole}
+    columns = ["caption_id", "kind", "status", "tokens_in", "tokens_out", "latency_ms"]
+    rows = [row for row in dataset.read("captions", columns).to_pylist() if row["caption_id"] in asked]
+    lines = tell(
+        estimate(
+            rows,
+            Counter(plan.kind for plan in whole),
+            Counter(plan.kind for plan in rest),
+            at_once(config.captioner),
+            prices(config.captioner),
+        )
+    )
     for line in lines:
         print(f"  {line}")
     print(
         f"look at {write_page(dataset, shown, lines)}; for the rest give the same command without --preview"
     )
+
+
+def prices(captioner: CaptionerConfig) -> tuple[float, float] | None:
+    """US dollars per million tokens in and out, where the configuration gives them."""
+    budget = captioner.openai.budget
+    price_in, price_out = budget.usd_per_million_in, budget.usd_per_million_out
+    if captioner.backend != "openai" or price_in is None or price_out is None:
+        return None
+    return price_in, price_out
 
 
 def make_captions(
@@ -221,6 +238,7 @@ def make_recipe(config: RecaptionConfig) -> Recipe:
         )
     if "rewrite" in kinds and "dense" not in kinds:
         raise BadInput("captions of kind rewrite are made from dense ones: give --kinds=[dense,rewrite].")
+    check_language(config)
     backend = config.captioner.backend
     if backend == "vllm" and config.engine != "ray":
         raise BadInput("the vllm backend runs inside Ray Data: leave --engine=local out.")
@@ -245,7 +263,29 @@ def make_recipe(config: RecaptionConfig) -> Recipe:
         identity, count, height = model.identity(), model.frames, model.frame_height
     frames = config.frames
     frames = frames if frames.count is not None else replace(frames, count=count)
-    return Recipe(identity, prompts, frames, height, config.seed, config.window_s, config.facts)
+    return Recipe(identity, prompts, frames, height, config.seed, config.window_s, config.facts, config.lang)
+
+
+def check_language(config: RecaptionConfig) -> None:
+    """Raises BadInput for a language that is not known, or that this configuration does not ask for."""
+    from curate.errors import BadInput
+    from recaption.cleaning.language import why_wrong_language
+
+    if config.lang == "en":
+        return
+    try:
+        why_wrong_language("", config.lang)
+    except BadInput as error:
+        raise BadInput(f"--lang={config.lang}: {error}.") from error
+    if config.captioner.backend == "coca" or config.prompts is None:
+        raise BadInput(
+            f"--lang={config.lang}: the coca captioner and our prompts are English. Give another backend, and "
+            "--prompts=FOLDER with prompts that ask for that language."
+        )
+    if config.facts in ("suffix", "both"):
+        raise BadInput(
+            f"--lang={config.lang}: the words behind a caption are English; give --facts=hint or none."
+        )
 
 
 def stages(config: RecaptionConfig, recipe: Recipe, run_id: str) -> list[Stage]:

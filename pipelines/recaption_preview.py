@@ -1,10 +1,10 @@
-"""`reelmill recaption --preview 20`: captions of a few clips on a page, and what the rest would take.
+"""`reelmill recaption --preview 20`: captions of a few clips on a page.
 
     chosen = spread(clips, 20)
-    write_page(dataset, chosen, estimate(...))         # DATASET/report/captions.html
+    write_page(dataset, chosen, lines)         # DATASET/report/captions.html; lines of pipelines.recaption_bill
 
-The page shows each clip in motion beside its captions of every kind and captioner. It holds no script, and every
-text in it is escaped: captions are what strangers and models wrote.
+The page shows each clip in motion beside its captions: a row for each kind, in it a column for each captioner. It
+holds no script, and every text in it is escaped: captions are what strangers and models wrote.
 """
 
 from __future__ import annotations
@@ -13,110 +13,21 @@ import html
 import json
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from statistics import fmean
+from itertools import groupby
 from typing import Any
 
 from curate.dataset import Dataset
 from recaption.plan import KeptClip
-from recaption.rows import USABLE
+from recaption.rows import PART
 
 PAGE = ("report", "captions.html")
-
-
-@dataclass(frozen=True)
-class KindEstimate:
-    """What the captions of one kind that are still missing would take, by the mean of those of the preview.
-
-    Attributes:
-        kind: of the captions.
-        missing: captions still to make.
-        seen: captions that the means rest on.
-        usable: share of these that have a text, 0 to 1; null where none was seen.
-        tokens_in: prompt tokens of all that are missing; null if the backend does not tell.
-        tokens_out: generated tokens, likewise.
-        seconds: time of the backend, at the given number of requests at once.
-        cost_usd: cost in US dollars; null if no prices are configured.
-    """
-
-    kind: str
-    missing: int
-    seen: int
-    usable: float | None
-    tokens_in: float | None
-    tokens_out: float | None
-    seconds: float | None
-    cost_usd: float | None
 
 
 def spread(clips: Sequence[KeptClip], count: int) -> list[KeptClip]:
     """`count` clips evenly through the list, from the centres of equal parts."""
     count = min(count, len(clips))
     return [clips[int((part + 0.5) * len(clips) / count)] for part in range(count)]
-
-
-def estimate(rows: list[dict[str, Any]], missing: dict[str, int], at_once: int) -> list[KindEstimate]:
-    """One estimate per kind of `missing` (kind -> captions to make), from `rows` of the same recipe."""
-    found = []
-    for kind, count in missing.items():
-        seen = [row for row in rows if row["kind"] == kind]
-        usable = [row for row in seen if row["status"] in USABLE]
-        totals: dict[str, float | None] = {}
-        for name in ("tokens_in", "tokens_out", "latency_ms", "cost_usd"):
-            known = [row[name] for row in seen if row[name] is not None]
-            totals[name] = fmean(known) * count if known else None
-        latency = totals["latency_ms"]
-        found.append(
-            KindEstimate(
-                kind,
-                count,
-                len(seen),
-                len(usable) / len(seen) if seen else None,
-                totals["tokens_in"],
-                totals["tokens_out"],
-                None if latency is None else latency / 1000 / at_once,
-                totals["cost_usd"],
-            )
-        )
-    return found
-
-
-def tell(estimates: list[KindEstimate]) -> list[str]:
-    """The estimates as lines of text, one per kind and one for all; what is not known is left out."""
-    lines = []
-    for one in estimates:
-        of = f"from {one.seen} seen, {one.usable:.0%} usable" if one.usable is not None else "none seen yet"
-        lines.append(f"{one.kind:10} {one.missing:>9,} to make: {_figures([one])} ({of})")
-    if len(estimates) > 1:
-        lines.append(
-            f"{'together':10} {sum(e.missing for e in estimates):>9,} to make: {_figures(estimates)}"
-        )
-    return lines
-
-
-def _figures(estimates: list[KindEstimate]) -> str:
-    told = []
-    for name, shown in (
-        ("tokens_in", "{:,.0f} tokens in"),
-        ("tokens_out", "{:,.0f} tokens out"),
-        ("seconds", ""),
-        ("cost_usd", "US$ {:,.2f}"),
-    ):
-        values = [getattr(one, name) for one in estimates if one.missing]
-        if values and all(value is not None for value in values):
-            total = sum(values)
-            told.append(_duration(total) if name == "seconds" else shown.format(total))
-    return ", ".join(told) or (
-        "nothing" if not sum(e.missing for e in estimates) else "the backend tells no figures"
-    )
-
-
-def _duration(seconds: float) -> str:
-    for unit, size in (("days", 86_400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * size:
-            return f"about {seconds / size:.1f} {unit}"
-    return f"about {seconds:.0f} s"
 
 
 def write_page(dataset: Dataset, clips: list[KeptClip], lines: list[str]) -> str:
@@ -126,17 +37,18 @@ def write_page(dataset: Dataset, clips: list[KeptClip], lines: list[str]) -> str
     ids = {clip.span.clip_id for clip in clips}
     rows = [row for row in dataset.read("captions").to_pylist() if row["clip_id"] in ids]
     by_clip: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for row in sorted(
-        rows, key=lambda r: (_ORDER.get(r["kind"], 9), r["window"], r["captioner"], r["created_at"])
-    ):
+    for row in sorted(rows, key=lambda r: (*_asked(r), r["created_at"])):
         by_clip[row["clip_id"]].append(row)
+    columns = sorted({_who(row) for row in rows if row["kind"] != "original"})
     cards = [
         {"clip_id": c.span.clip_id, "uri": c.uri, "start_s": c.span.start_s, "end_s": c.span.end_s}
         for c in clips
     ]
     add_strips(dataset, cards)
     by_id = {card["clip_id"]: card for card in cards}
-    body = "\n".join(_card(by_id[clip.span.clip_id], clip, by_clip[clip.span.clip_id]) for clip in clips)
+    body = "\n".join(
+        _card(by_id[clip.span.clip_id], clip, by_clip[clip.span.clip_id], columns) for clip in clips
+    )
     made_at = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     page = _PAGE.format(
         style=_STYLE,
@@ -150,10 +62,14 @@ def write_page(dataset: Dataset, clips: list[KeptClip], lines: list[str]) -> str
 
 
 _ORDER = {"original": 0, "short": 1, "dense": 2, "merged": 3, "rewrite": 4, "structured": 5}
+_SCORES = (("clip_score", "CLIP score"), ("clip_margin", "margin"))
+_Captioner = tuple[str, str]
 
 
-def _card(card: dict[str, Any], clip: KeptClip, rows: list[dict[str, Any]]) -> str:
-    """One clip: its pictures, its facts, and a table with a row per caption."""
+def _card(
+    card: dict[str, Any], clip: KeptClip, rows: list[dict[str, Any]], columns: Sequence[_Captioner]
+) -> str:
+    """One clip: its pictures, its facts, and a table with a row per kind and a column per captioner."""
     if card["picture"]:
         count, width, height = card["frames"], card["picture_w"], card["picture_h"]
         seconds = max(1.0, clip.span.end_s - clip.span.start_s)
@@ -168,22 +84,44 @@ def _card(card: dict[str, Any], clip: KeptClip, rows: list[dict[str, Any]]) -> s
     facts += [f"camera {clip.facts.camera}"] if clip.facts.camera else []
     facts += [f"motion {clip.facts.motion:.1f}"] if clip.facts.motion is not None else []
     name = html.escape(clip.uri.rsplit("/", 1)[-1])
-    lines = "".join(_line(row) for row in rows) or '<tr><td colspan="3">no captions yet</td></tr>'
+    head = "".join(
+        f"<th>{html.escape(captioner)}<br><small>{html.escape(model)}</small></th>"
+        for captioner, model in columns
+    )
+    lines = "".join(_line(list(group), columns) for _, group in groupby(rows, key=_asked))
+    lines = lines or f'<tr><td colspan="{len(columns) + 1}">no captions yet</td></tr>'
     return (
         f'<section><div class="left">{picture}<p>{name}<br>{html.escape(", ".join(facts))}<br>'
-        f"<code>{html.escape(clip.span.clip_id)}</code></p></div><table>{lines}</table></section>"
+        f"<code>{html.escape(clip.span.clip_id)}</code></p></div>"
+        f"<table><tr><th></th>{head}</tr>{lines}</table></section>"
     )
 
 
-def _line(row: dict[str, Any]) -> str:
-    model = row["model"] or ""
-    who = f"{row['captioner']}<br><small>{html.escape(model)}</small>"
-    kind = html.escape(row["kind"]) + (
-        f"<br><small>window {row['window'] + 1}</small>" if _is_part(row) else ""
-    )
+def _asked(row: dict[str, Any]) -> tuple[int, str, bool, int]:
+    """What stands in one row of a clip's table, in their order: a kind, or one window of it."""
+    return _ORDER.get(row["kind"], 9), row["kind"], not _is_part(row), row["window"]
+
+
+def _who(row: dict[str, Any]) -> _Captioner:
+    return row["captioner"] or "", row["model"] or ""
+
+
+def _line(rows: list[dict[str, Any]], columns: Sequence[_Captioner]) -> str:
+    """The captions of one kind (and window) of a clip, those of each captioner in its own cell."""
+    first = rows[0]
+    window = f"<br><small>window {first['window'] + 1}</small>" if _is_part(first) else ""
+    head = f"<th>{html.escape(first['kind'])}{window}</th>"
+    if first["kind"] == "original":  # nobody's column: people wrote it
+        return f'<tr>{head}<td colspan="{max(1, len(columns))}">{"".join(map(_caption, rows))}</td></tr>'
+    cells = ("".join(_caption(row) for row in rows if _who(row) == column) for column in columns)
+    return f"<tr>{head}{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
+
+
+def _caption(row: dict[str, Any]) -> str:
     told = [f"{row[name]:.3f} {label}" for name, label in _SCORES if row[name] is not None]
     told += [] if row["status"] == "ok" else [row["status"]]
     told += row["flags"] or []
+    told += [row["prompt_id"]] if row["prompt_id"] else []
     told += ["chosen"] if row["chosen"] else []
     if row["structured"]:
         fields = json.loads(row["structured"])
@@ -191,17 +129,11 @@ def _line(row: dict[str, Any]) -> str:
     else:
         text = html.escape(row["text"] or row["error"] or row["text_raw"] or "")
     state = "" if row["text"] else ' class="bad"'
-    return (
-        f"<tr{state}><th>{kind}</th><th>{who}</th><td>{text}"
-        f"<br><small>{html.escape(', '.join(told))}</small></td></tr>"
-    )
-
-
-_SCORES = (("clip_score", "CLIP score"), ("clip_margin", "margin"))
+    return f"<p{state}>{text}<br><small>{html.escape(', '.join(told))}</small></p>"
 
 
 def _is_part(row: dict[str, Any]) -> bool:
-    return "part" in (row["flags"] or [])
+    return PART in (row["flags"] or [])
 
 
 _STYLE = """
@@ -216,10 +148,11 @@ section { display: flex; gap: 1.2rem; border-top: 1px solid #8884; padding: 1.2r
 @media (prefers-reduced-motion: reduce) { .film { animation: none !important; } }
 table { border-collapse: collapse; flex: 1; }
 th { text-align: left; font-weight: 600; vertical-align: top; padding: .3rem .8rem .3rem 0; font-size: .85rem; }
-td { vertical-align: top; padding: .3rem 0; overflow-wrap: anywhere; }
+td { vertical-align: top; padding: .3rem 1rem .3rem 0; overflow-wrap: anywhere; }
+td p { margin: 0 0 .4rem; }
 tr + tr > * { border-top: 1px solid #8882; }
 small, .none { color: #777; font-weight: 400; }
-.bad td { color: #b3261e; }
+.bad { color: #b3261e; }
 @media (max-width: 760px) { section { flex-direction: column; } }
 """
 _PAGE = """<!doctype html>

@@ -16,6 +16,8 @@ from curate.isolate import ChildFailed, Isolated
 from curate.sources import local_copy
 from curate.stage import Resources
 from curate.tables import CAPTIONS
+from pipelines.recaption_pictures import crop_to as crop_to
+from pipelines.recaption_pictures import read_pictures as read_pictures
 from recaption.asking import Job, ask
 from recaption.captioner import Captioner
 from recaption.hints import ClipFacts
@@ -37,7 +39,7 @@ _CLIP = [
 ]
 _VIEW = [
     ("times_s", pa.list_(pa.float64())),
-    ("frames", pa.binary()),
+    ("frames", pa.large_binary()),  # one clip of many windows may exceed the 2 GiB of the small one
     ("shape", pa.list_(pa.int32())),
     ("error", pa.string()),
 ]
@@ -45,6 +47,8 @@ WORK = pa.schema([("uri", pa.string()), ("clips", pa.list_(pa.struct(_CLIP)))])
 FRAMES = pa.schema([*_CLIP, ("views", pa.list_(pa.struct(_VIEW)))])
 COMMITTED = pa.schema([("caption_id", pa.string()), ("status", pa.string()), ("error", pa.string())])
 CLIPS_PER_ITEM = 32
+#: Most bytes of decoded pictures of an item, by plan: a worker holds those of one item.
+BYTES_PER_ITEM = 256 << 20
 DEADLINE_S = 120.0
 
 
@@ -53,19 +57,35 @@ def work_items(
     texts: Mapping[str, str] | None = None,
     loops: Mapping[str, int] | None = None,
 ) -> list[dict]:
-    """Clips with the captions still to make, together by source (in that order), at most 32 to an item.
+    """Clips with the captions still to make, together by source (in that order).
 
+    An item has at most CLIPS_PER_ITEM clips, and BYTES_PER_ITEM of pictures unless one clip alone has more.
     `texts`: caption_id -> text of captions that are there and that others are made from. `loops`: caption_id ->
     answers that fell into a loop in earlier runs.
     """
     items: list[dict] = []
     for uri, group in groupby(wanted, key=lambda pair: pair[0].uri):
-        clips = [_clip_row(clip, plans, texts or {}, loops or {}) for clip, plans in group]
-        items += [
-            {"uri": uri, "clips": clips[place : place + CLIPS_PER_ITEM]}
-            for place in range(0, len(clips), CLIPS_PER_ITEM)
-        ]
+        clips: list[dict] = []
+        size = 0
+        for clip, plans in group:
+            more = picture_bytes(clip, plans)
+            if not clips or len(clips) == CLIPS_PER_ITEM or size + more > BYTES_PER_ITEM:
+                clips, size = [], 0
+                items.append({"uri": uri, "clips": clips})
+            clips.append(_clip_row(clip, plans, texts or {}, loops or {}))
+            size += more
     return items
+
+
+def picture_bytes(clip: KeptClip, plans: list[Plan]) -> int:
+    """Bytes of the decoded pictures that `plans` need of a clip; keyframes are counted as if all were there."""
+    total = 0
+    for plan in views(plans):
+        height = min(plan.frame_height, clip.height)
+        width = height * (clip.width / clip.height if clip.width else 16 / 9)
+        count = len(plan.times_s) if plan.keyframes is None else plan.keyframes + bool(plan.before)
+        total += count * height * round(width) * 3
+    return total
 
 
 def _clip_row(clip: KeptClip, wanted: list[Plan], texts: Mapping[str, str], loops: Mapping[str, int]) -> dict:
@@ -142,11 +162,11 @@ class ReadFrames:
         between = plan.span or (clip["start_s"], clip["end_s"])
         try:
             frames, found = self._child.call(
-                "pipelines.recaption_stages:read_pictures",
+                "pipelines.recaption_pictures:read_pictures",
                 path,
                 times,
                 height,
-                (*between, plan.keyframes) if plan.keyframes else None,
+                (between, plan.before, plan.keyframes) if plan.keyframes else None,
                 deadline_s=DEADLINE_S,
             )
         except (BadInput, ChildFailed, OSError, RuntimeError, MemoryError) as error:
@@ -173,34 +193,6 @@ def _with_dicts(clip: dict) -> dict:
 
 def _no_view(why: str) -> dict:
     return {"times_s": [], "frames": None, "shape": None, "error": why}
-
-
-def read_pictures(
-    path: str, times_s: list[float], height: int, keyframes: tuple[float, float, int] | None = None
-) -> tuple[np.ndarray, list[float]]:
-    """Frames (T, H, W, 3) uint8 RGB shown at `times_s`, and their PTS; runs in a process that can be killed.
-
-    `keyframes` (start_s, end_s, most): the keyframes of that span instead, if it has any.
-    """
-    from curate.cut_frames import keyframe_times
-    from curate.frames import Video, read_frames
-    from recaption.moments import FrameChoice
-
-    if keyframes:
-        start_s, end_s, most = keyframes
-        with Video(path) as video:
-            found_keys = [time for time in keyframe_times(path, video) if start_s <= time < end_s]
-        times_s = FrameChoice(most=most).thinned(found_keys) or times_s
-    pictures, found = read_frames(path, times_s, height=height)
-    return np.stack(pictures) if pictures else np.zeros((0, 1, 1, 3), np.uint8), found
-
-
-def crop_to(frames: np.ndarray, crop: list[int] | None, scale: float) -> np.ndarray:
-    """The part of frames (T, H, W, 3) that `crop` (x, y, w, h at full size) covers after scaling by `scale`."""
-    if crop is None:
-        return frames
-    x, y, w, h = (round(side * scale) for side in crop)
-    return frames[:, y : y + max(1, h), x : x + max(1, w)]
 
 
 class WriteCaptions:

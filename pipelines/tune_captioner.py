@@ -63,8 +63,11 @@ class TuneCaptionerConfig:
 
 def tune_captioner(config: TuneCaptionerConfig) -> None:
     """Tune, validate, and print where the model lies and what it gets right. Raises BadInput."""
+    from dataclasses import asdict
+
     import torch
 
+    from curate.dataset import config_hash
     from pipelines.captioner_clips import Look
     from pipelines.captioner_examples import CaptionedData
     from pipelines.progress import Progress
@@ -103,6 +106,7 @@ def tune_captioner(config: TuneCaptionerConfig) -> None:
             evaluate=lambda model, processor: validate(model, processor, data, prompts, config),
             log=log,
             device=device,
+            data=config_hash([data.identity(), {kind: prompts[kind].text for kind in kinds}, asdict(look)]),
         )
     print(f"model in {model}")
     for name, value in figures.items():

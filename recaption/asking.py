@@ -3,8 +3,8 @@
     rows = ask(captioner, [Job(plan, frames, times_s), ...], texts, run_id)        # one row per job
 
 Captions made from others (merged, rewrite) wait for those. An answer that fell into a loop is asked for once more
-with another seed and a higher temperature, since the same ones would only repeat it; JSON that does not fit is
-sent back once to be corrected.
+with another seed and a higher temperature, since the same ones would only repeat it. JSON that does not fit is sent
+back once to be corrected; where there is no whole object to correct, the frames are shown once more instead.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 from recaption.captioner import Captioner, CaptionRequest, CaptionResult
 from recaption.prompts import Prompt
 from recaption.rows import Plan, caption_row
-from recaption.structured import SCHEMA, repair_prompt
+from recaption.structured import SCHEMA, has_object, repair_prompt
 
 SECOND_TEMPERATURE = 0.7
 NO_FRAMES = np.zeros((0, 1, 1, 3), np.uint8)
@@ -111,20 +111,30 @@ def first_request(job: Job, texts: Mapping[str, str]) -> tuple[Job, Asked]:
         )
     if job.error is not None:
         return job, job.error
+    if not plan.parents and not len(job.frames):  # a captioner without pictures would make something up
+        return job, f"there are no frames for this caption of kind {plan.kind}"
     parents = [texts[parent] for parent in plan.parents]
     request = CaptionRequest(
         clip_id=plan.clip.clip_id,
         kind=plan.kind,
         frames=job.frames,
         frame_times_s=job.times_s,
-        prompt=(plan.prompt.with_captions(parents) if parents else plan.prompt).text,
+        prompt=_prompt(plan, parents, len(job.frames)).text,
         seed=plan.seed,
         window=plan.window,
         schema=SCHEMA if plan.kind == "structured" else None,
+        lang=plan.lang,
     )
     if job.tries and "temperature" in plan.identity.sampling:
         request = _hotter(job, request, job.tries)
     return job, request
+
+
+def _prompt(plan: Plan, parents: Sequence[str], n_frames: int) -> Prompt:
+    """The plan's prompt with what was not known when it was planned."""
+    if parents:
+        return plan.prompt.with_captions(parents)
+    return plan.prompt.with_frames(n_frames) if plan.keyframes else plan.prompt
 
 
 def _hotter(job: Job, request: CaptionRequest, tries: int) -> CaptionRequest:
@@ -136,7 +146,13 @@ def _hotter(job: Job, request: CaptionRequest, tries: int) -> CaptionRequest:
 def may_go_better(job: Job, row: dict[str, Any]) -> bool:
     """Whether a second request could mend what the first brought."""
     samples = "temperature" in job.plan.identity.sampling  # a greedy captioner without one would say the same
-    return row["status"] == "bad_json" or (row["status"] == "repetitive" and samples)
+    return repairable(row) or (row["status"] in ("repetitive", "bad_json") and samples)
+
+
+def repairable(row: dict[str, Any]) -> bool:
+    """Whether the answer is an object with faults: one that was cut off could only be completed by invention."""
+    whole = row["finish_reason"] != "length" and has_object(row["text_raw"] or "")
+    return row["status"] == "bad_json" and whole
 
 
 def second_request(job: Job, row: dict[str, Any], texts: Mapping[str, str]) -> tuple[Job, Asked]:
@@ -144,7 +160,7 @@ def second_request(job: Job, row: dict[str, Any], texts: Mapping[str, str]) -> t
     _, request = first_request(job, texts)
     if isinstance(request, str):
         return job, request
-    if row["status"] == "bad_json":
+    if repairable(row):
         prompt = repair_prompt(row["text_raw"], row["error"])
         return job, replace(request, prompt=prompt, frames=NO_FRAMES, frame_times_s=())
     return job, _hotter(job, request, job.tries + 1)
@@ -174,12 +190,13 @@ def second_row(
     if row["text"] is None:
         why = f"second try: {row['error'] or row['status']}"
         row = first | {"error": f"{first['error']}; {why}" if first["error"] else why}
-    told = "repaired" if first["status"] == "bad_json" else "second_try"
+    else:
+        row["flags"] = [*row["flags"], "repaired" if repairable(first) else "second_try"]
     effort = {
         name: _sum(first[name], getattr(result, name))
         for name in ("tokens_in", "tokens_out", "latency_ms", "cost_usd")
     }
-    return row | effort | {"flags": [*row["flags"], told], "retries": first["retries"] + result.retries + 1}
+    return row | effort | {"retries": first["retries"] + result.retries + 1}
 
 
 def _sum(*values: float | None) -> float | None:

@@ -19,8 +19,8 @@ from curate.tables import CAPTIONS
 from recaption.cleaning.clean import CLEANER_VERSION
 from recaption.cleaning.repeats import FLAG as REPEATED
 from recaption.cleaning.repeats import RepeatGate, find_repeats
-from recaption.hints import CAMERA_WORDS, ClipFacts, suffix
-from recaption.rows import PART, SUFFIX, USABLE, read
+from recaption.hints import FACTS, ClipFacts, camera_words, suffix
+from recaption.reading import PART, SUFFIX, USABLE, read, without_read_flags
 from recaption.trust.choose import ChoicePolicy, choose_all
 from recaption.trust.facts import COLUMNS, FactLimits, contradictions
 from recaption.trust.scores import SUSPECT, TrustConfig, score, suspects, without_mean
@@ -31,8 +31,10 @@ CLIP_COLUMNS = tuple(dict.fromkeys(["clip_id", "camera", "motion", "text_area", 
 FOUND_HERE = (REPEATED, SUSPECT, "fact", "abstained")
 #: Flag of captions of which none of a clip and kind could be trusted.
 ABSTAINED = "abstained"
-#: Outcomes of cleaning; other failures came from the captioner itself and stay.
-OF_CLEANING = (*USABLE, "refused", "repetitive", "wrong_lang", "bad_json")
+#: Outcomes of cleaning, as far as there is a raw text.
+OF_CLEANING = (*USABLE, "refused", "repetitive", "wrong_lang", "bad_json", "error")
+#: How a server tells that it kept an answer back, whatever of it came.
+KEPT_BACK = "content_filter"
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,7 @@ def finish(
     *,
     current: Set[str] = frozenset(),
     vectors: np.ndarray | None = None,
+    copies: Mapping[str, str] | None = None,
     config: Finishing | None = None,
 ) -> pa.Table:
     """The captions table with text, flags, scores and `chosen` as they now are; rows and order stay.
@@ -68,6 +71,7 @@ def finish(
         current: caption_ids that the present configuration asks for; they are preferred among equals.
         vectors: (rows, D) embeddings of the captions by the model that made the clips' embeddings, NaN where there
             is none; null leaves scores null.
+        copies: clip_id -> its group of near copies; they may well have one caption.
     """
     config = config or Finishing()
     rows = captions.select(_NEEDED).to_pylist()
@@ -83,7 +87,7 @@ def finish(
             flags[i] += [c.flag for c in contradictions(row["text"], measured[clip_of[i]], config.facts)]
     seen = np.isfinite(embeddings).all(1) if embeddings.shape[1] else np.zeros(len(embeddings), bool)
     ids = [clip_id for clip_id, there in zip(clips["clip_id"].to_pylist(), seen, strict=True) if there]
-    repeats = find_repeats(captions, config.repeats, embeddings=(ids, embeddings[seen]))
+    repeats = find_repeats(captions, config.repeats, same_picture=copies, embeddings=(ids, embeddings[seen]))
     everywhere = {caption_id for repeat in repeats for caption_id in repeat.caption_ids}
     for row, marks in zip(rows, flags, strict=True):
         if row["caption_id"] in everywhere:
@@ -138,38 +142,42 @@ def _chosen(
 
 
 def recleaned(captions: pa.Table, clips: pa.Table) -> pa.Table:
-    """Rows that an older CLEANER_VERSION made, cleaned anew from `text_raw`; the others as they are."""
-    old = [
-        i
-        for i, (version, status, kind, raw) in enumerate(
-            zip(
-                *(captions[name].to_pylist() for name in ("cleaner_version", "status", "kind", "text_raw")),
-                strict=True,
-            )
-        )
-        if version != CLEANER_VERSION and status in OF_CLEANING and kind != "original" and raw is not None
-    ]
+    """Rows that an older CLEANER_VERSION made, cleaned anew from `text_raw`; the others as they are.
+
+    A row that the captioner or its server gave up stays so, whatever of a text it has: it never was cleaned.
+    """
+    columns = ["cleaner_version", "status", "kind", "text_raw", "finish_reason"]
+    old = [i for i, row in enumerate(captions.select(columns).to_pylist()) if _of_older_cleaner(row)]
     if not old:
         return captions
     facts = {
-        row["clip_id"]: ClipFacts(row["camera"], row["motion"], row["text_area"])
-        for row in clips.select(["clip_id", "camera", "motion", "text_area"]).to_pylist()
+        row["clip_id"]: ClipFacts(*(row[name] for name in FACTS))
+        for row in clips.select(["clip_id", *FACTS]).to_pylist()
     }
     rows = captions.to_pylist()
     for i in old:
         row = rows[i]
-        known = facts.get(row["clip_id"], ClipFacts())
+        known, lang = facts.get(row["clip_id"], ClipFacts()), row["lang"] or "en"
         flags = row["flags"] or []
         rows[i] = row | read(
             row["kind"],
             row["text_raw"],
-            [flag for flag in flags if not flag.startswith("drop_") and flag != SUFFIX],
+            without_read_flags(flags),
             truncated=row["status"] == "truncated" or row["finish_reason"] == "length",
-            camera=CAMERA_WORDS.get(known.camera or ""),
+            camera=camera_words(known, lang),
             suffix=suffix(known) if SUFFIX in flags else "",
+            lang=lang,
         )
         rows[i]["cleaner_version"] = CLEANER_VERSION
     return pa.Table.from_pylist(rows, schema=CAPTIONS)
+
+
+def _of_older_cleaner(row: Mapping[str, Any]) -> bool:
+    if row["cleaner_version"] in (None, CLEANER_VERSION) or row["kind"] == "original":
+        return False
+    # Rows from before the version was left out where nothing was cleaned: an error of the captioner has no words.
+    kept_back = row["status"] == "refused" and row["finish_reason"] == KEPT_BACK
+    return row["status"] in OF_CLEANING and bool((row["text_raw"] or "").strip()) and not kept_back
 
 
 def _embeddings(clips: pa.Table) -> np.ndarray:

@@ -11,7 +11,7 @@ from typing import Literal
 
 from curate.dataset import Dataset
 from recaption.captioner import CaptionerIdentity
-from recaption.hints import CAMERA_WORDS, ClipFacts, hints, suffix
+from recaption.hints import FACTS, ClipFacts, camera_words, hints, suffix
 from recaption.moments import FrameChoice, windows
 from recaption.prompts import CAPTIONS_HERE, PromptTemplate
 from recaption.rows import ClipSpan, Plan
@@ -31,6 +31,7 @@ class KeptClip:
         height: picture height in pixels as displayed.
         sidecar: the source's own caption, if it has one.
         facts: what was measured.
+        width: picture width in pixels as displayed, if known.
     """
 
     span: ClipSpan
@@ -38,6 +39,7 @@ class KeptClip:
     height: int
     sidecar: str | None = None
     facts: ClipFacts = field(default_factory=ClipFacts)
+    width: int | None = None
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ class Recipe:
         window_s: dense captions of longer clips are made in windows of at most this length, then merged; null
             takes every clip whole.
         facts: whether measured camera, motion and text are hints in the prompt, a suffix of the caption, or both.
+        lang: the language that the prompts ask for, ISO 639-1.
     """
 
     identity: CaptionerIdentity
@@ -63,6 +66,7 @@ class Recipe:
     seed: int = 0
     window_s: float | None = None
     facts: FactsUse = "hint"
+    lang: str = "en"
 
     def plans(self, clip: KeptClip) -> list[Plan]:
         """Every caption of the clip; those made from others' text come after them."""
@@ -99,12 +103,14 @@ class Recipe:
     ) -> Plan:
         start_s, end_s = spans[number] if spans else (clip.span.start_s, clip.span.end_s)
         times = self.frames.times(start_s, end_s)
-        if spans and number:  # where the window before it stopped
-            times = (self.frames.times(*spans[number - 1])[-1], *times)
+        before = spans[number - 1] if spans and number else None
+        if before:  # where that window stopped
+            times = (self.frames.times(*before)[-1], *times)
+        by_key = self.frames.by == "keyframe"
         prompt = template.render(
-            n_frames=len(times),
+            n_frames=None if by_key else len(times),
             duration_s=end_s - start_s,
-            facts=hints(clip.facts) if self.facts in ("hint", "both") else "",
+            facts=self._hints(clip, template, end_s - start_s),
             window=number + 1,
             n_windows=len(spans or [0]),
         )
@@ -118,16 +124,20 @@ class Recipe:
             self.seed,
             window=number,
             span=(start_s, end_s) if spans else None,
-            keyframes=self.frames.most if self.frames.by == "keyframe" else None,
+            before=before,
+            keyframes=self.frames.most if by_key else None,
             suffix="" if spans else self._suffix(clip),
-            camera=CAMERA_WORDS.get(clip.facts.camera or ""),
+            camera=camera_words(clip.facts, self.lang),
+            lang=self.lang,
         )
 
     def _from_text(self, clip: KeptClip, kind: str, parents: list[Plan]) -> Plan:
-        prompt = self.prompts[kind].render(
+        template = self.prompts[kind]
+        duration_s = clip.span.end_s - clip.span.start_s
+        prompt = template.render(
             n_frames=0,
-            duration_s=clip.span.end_s - clip.span.start_s,
-            facts=hints(clip.facts) if self.facts in ("hint", "both") else "",
+            duration_s=duration_s,
+            facts=self._hints(clip, template, duration_s),
             n_windows=len(parents),
             captions=CAPTIONS_HERE,
         )
@@ -141,7 +151,13 @@ class Recipe:
             self.seed,
             parents=tuple(parent.caption_id for parent in parents),
             suffix=self._suffix(clip),
+            lang=self.lang,
         )
+
+    def _hints(self, clip: KeptClip, template: PromptTemplate, duration_s: float) -> str:
+        if self.facts not in ("hint", "both"):
+            return ""
+        return hints(clip.facts, duration_s=None if template.tells_duration else duration_s)
 
     def _suffix(self, clip: KeptClip) -> str:
         return suffix(clip.facts) if self.facts in ("suffix", "both") else ""
@@ -156,7 +172,7 @@ def kept_clips(dataset: Dataset) -> list[KeptClip]:
         for row in dataset.read("sources", ["source_id", "uri", "caption", "duplicate_of"]).to_pylist()
         if row["source_id"] is not None and row["duplicate_of"] is None
     }
-    columns = ["clip_id", "source_id", "start_s", "end_s", "height", "crop", "camera", "motion", "text_area"]
+    columns = ["clip_id", "source_id", "start_s", "end_s", "width", "height", "crop", *FACTS]
     rows = [row for row in dataset.read("clips", columns).to_pylist() if row["clip_id"] in keep]
     rows.sort(key=lambda row: (sources[row["source_id"]]["uri"], row["start_s"], row["clip_id"]))
     return [
@@ -165,7 +181,8 @@ def kept_clips(dataset: Dataset) -> list[KeptClip]:
             sources[row["source_id"]]["uri"],
             row["height"],
             sources[row["source_id"]]["caption"],
-            ClipFacts(row["camera"], row["motion"], row["text_area"]),
+            ClipFacts(*(row[name] for name in FACTS)),
+            row["width"],
         )
         for row in rows
     ]

@@ -23,6 +23,8 @@ from curate.errors import BadInput
 OURS = Path(__file__).parent / "prompts"
 #: Stands in a rendered prompt where the texts of other captions will come, once they are there.
 CAPTIONS_HERE = "$captions"
+#: Stands there for the number of frames, where nobody knows it before the file is opened (keyframes).
+FRAMES_HERE = "$n_frames"
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,10 @@ class Prompt:
     def prompt_hash(self) -> str:
         """16 hex digits of the hash of `text`."""
         return hashlib.blake2b(self.text.encode(), digest_size=8).hexdigest()
+
+    def with_frames(self, count: int) -> Prompt:
+        """The prompt with the number of frames where FRAMES_HERE stands."""
+        return Prompt(self.prompt_id, self.text.replace(FRAMES_HERE, str(count)))
 
     def with_captions(self, texts: Sequence[str]) -> Prompt:
         """The prompt with `texts`, numbered if there are several, where CAPTIONS_HERE stands."""
@@ -61,19 +67,24 @@ class PromptTemplate:
     prompt_id: str
     text: str
 
+    @property
+    def tells_duration(self) -> bool:
+        """Whether the length of the clip has a place of its own, outside `$facts`."""
+        return "duration" in string.Template(self.text).get_identifiers()
+
     def render(
         self,
         *,
-        n_frames: int,
+        n_frames: int | None,
         duration_s: float,
         facts: str = "",
         window: int = 1,
         n_windows: int = 1,
         captions: str = "",
     ) -> Prompt:
-        """Fill in the facts. Raises BadInput if the text asks for others."""
+        """Fill in the facts; a null `n_frames` stays open as FRAMES_HERE. Raises BadInput if others are asked for."""
         known = {
-            "n_frames": n_frames,
+            "n_frames": FRAMES_HERE if n_frames is None else n_frames,
             "duration": f"{duration_s:.1f}",
             "facts": facts,
             "window": window,

@@ -18,17 +18,11 @@ from typing import Any
 
 from curate.tables import CAPTIONS
 from recaption.captioner import CaptionerIdentity, CaptionResult, Key
-from recaption.cleaning.clean import CLEANER_VERSION, clean, normalise
-from recaption.hints import CAMERA
+from recaption.cleaning.clean import CLEANER_VERSION, normalise
 from recaption.prompts import Prompt
-from recaption.structured import prose, read_structured
-from recaption.trust.camera_drop import without_camera
-
-USABLE = ("ok", "truncated")
-#: Flag of a caption that tells of one window of its clip; such a one is never chosen by itself.
-PART = "part"
-#: Flag of a caption with measured facts behind it.
-SUFFIX = "facts_suffix"
+from recaption.reading import PART as PART
+from recaption.reading import USABLE as USABLE
+from recaption.reading import read
 
 
 @dataclass(frozen=True)
@@ -62,10 +56,12 @@ class Plan:
         seed: of the sampling.
         window: number of the window within the clip.
         span: start and end of the window in seconds of the source; null is the whole clip.
+        before: start and end of the window before it, whose last moment is the first of `times_s`.
         keyframes: at most this many keyframes of the span are taken, `times_s` only where it has none.
         parents: caption_ids of the captions that it is made from.
         suffix: measured facts to put behind the cleaned text; not part of the identity.
         camera: the measured camera, in words, that takes the captioner's place in a structured caption.
+        lang: the language asked for, ISO 639-1.
     """
 
     clip: ClipSpan
@@ -77,10 +73,12 @@ class Plan:
     seed: int
     window: int = 0
     span: tuple[float, float] | None = None
+    before: tuple[float, float] | None = None
     keyframes: int | None = None
     parents: tuple[str, ...] = ()
     suffix: str = ""
     camera: str | None = None
+    lang: str = "en"
 
     @property
     def caption_id(self) -> str:
@@ -94,9 +92,15 @@ class Plan:
             self.frame_height,
             self.seed,
         ]
-        further = [self.window, self.span, self.keyframes, self.parents]
+        # Captions that asked for keyframes before any was found were made of other frames: "index" parts them.
+        keyframes = None if self.keyframes is None else ["index", self.keyframes]
+        further = [self.window, self.span, keyframes, self.parents]
         # What most captions lack stays out of their hash: ids made before windows existed still hold.
-        return _hash(parts if further == [0, None, None, ()] else [*parts, further])
+        if further != [0, None, None, ()]:
+            parts.append(further)
+        if self.lang != "en":
+            parts.append({"lang": self.lang})
+        return _hash(parts)
 
     @property
     def key(self) -> Key:
@@ -139,7 +143,7 @@ def caption_row(
         end_s=end_s,
         frame_times_s=list(frame_times_s),
         kind=plan.kind,
-        lang="en",
+        lang=plan.lang,
         text_raw=result.text_raw,
         parent_id=plan.parents[0] if plan.parents else None,
         parent_ids=list(plan.parents) or None,
@@ -163,10 +167,19 @@ def caption_row(
 
 
 def _reading(plan: Plan, result: CaptionResult) -> dict[str, Any]:
-    """text, structured, status, error and flags: what the raw answer comes to."""
+    """text, structured, status, error and flags: what the raw answer comes to.
+
+    What the captioner itself gave up is not cleaned, by no version of the rules: half a sentence before a content
+    filter is no caption. Such rows have no `cleaner_version`.
+    """
     flags = list(plan.identity.flags) + ([PART] if plan.span else [])
     if result.status not in USABLE:
-        return {"status": result.status, "error": result.error, "flags": flags}
+        return {
+            "status": result.status,
+            "error": result.error,
+            "flags": flags,
+            "cleaner_version": None,
+        }
     return read(
         plan.kind,
         result.text_raw or "",
@@ -174,37 +187,8 @@ def _reading(plan: Plan, result: CaptionResult) -> dict[str, Any]:
         truncated=result.status == "truncated",
         camera=plan.camera,
         suffix=plan.suffix,
+        lang=plan.lang,
     )
-
-
-def read(
-    kind: str, text_raw: str, flags: list[str], *, truncated: bool, camera: str | None, suffix: str
-) -> dict[str, Any]:
-    """text, structured, status, error and flags of a raw answer; `flags` are those it had before cleaning."""
-    if kind == "structured":
-        found = read_structured(text_raw, camera=camera)
-        if found.fields is None:
-            return {
-                "text": None,
-                "structured": None,
-                "status": "bad_json",
-                "error": found.error,
-                "flags": flags,
-            }
-        as_json = json.dumps(found.fields, ensure_ascii=False)
-        text = prose(found.fields)
-        return {"text": text, "structured": as_json, "status": "ok", "error": None, "flags": flags}
-    cleaned = clean(text_raw, truncated=truncated)
-    words, behind = cleaned.text, [SUFFIX] if suffix and cleaned.text else []
-    if words and behind:  # the measured camera takes the place of the one that was thought of
-        words = f"{without_camera(words) if CAMERA in suffix else words} {suffix}"
-    return {
-        "text": words,
-        "structured": None,
-        "status": cleaned.status,
-        "error": cleaned.error,
-        "flags": [*flags, *cleaned.flags, *behind],
-    }
 
 
 def sidecar_row(clip: ClipSpan, caption: str, *, run_id: str) -> dict[str, Any]:

@@ -1,10 +1,11 @@
 """Structured captions: one JSON object of short fields per clip, checked against a schema.
 
-    found = read_structured('Here it is: {"subject": "A red disc.", ...}', camera="pan")
+    found = read_structured('Here it is: {"subject": "A red disc.", ...}')
     found.fields, found.error
     prose(found.fields)                       # the fields as one text
 
-The fields are HunyuanVideo's (arXiv 2412.03603, section 3.2), which a training loader may drop and shuffle.
+What the fields say is cleaned by `recaption.structured_cleaning`. The fields are HunyuanVideo's (arXiv 2412.03603,
+section 3.2), which a training loader may drop and shuffle.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from recaption.captioner import whole
 from recaption.cleaning.clean import drop_fence, drop_thinking, normalise
 
 #: Field -> what belongs there. `subject` is the one that must not be null.
@@ -26,6 +28,8 @@ FIELDS = {
     "atmosphere": "the mood",
     "on_screen_text": "text that can be read, word for word",
 }
+#: What captioners write where they should write null.
+NOTHING = ("null", "none", "n/a", "unknown", "not visible", "no text", "no visible text", "not applicable")
 SCHEMA: dict[str, Any] = {
     "type": "object",
     "properties": {
@@ -50,17 +54,15 @@ class Structured:
     error: str | None = None
 
 
-def read_structured(text_raw: str, *, camera: str | None = None) -> Structured:
-    """The object in an answer: its own text, or the outermost braces in it. Checked against SCHEMA.
-
-    `camera`: what was measured, in words; it takes the place of what the captioner thinks.
-    """
-    text = drop_fence(drop_thinking(normalise(text_raw)).strip()).strip()
+def read_structured(text_raw: str) -> Structured:
+    """The object in an answer: its own text, or the outermost braces in it. Checked against SCHEMA."""
+    text = unwrapped(text_raw)
     start, end = text.find("{"), text.rfind("}")
     if start < 0 or end < start:
         return Structured(None, "there is no JSON object in the answer")
     try:
-        found = json.loads(text[start : end + 1])
+        # Written as \\ud83d, half a character passes as plain letters until it is read.
+        found = json.loads(text[start : end + 1], object_hook=_whole)
     except (ValueError, RecursionError) as error:
         return Structured(None, f"{type(error).__name__}: {error}")
     from jsonschema import Draft202012Validator
@@ -70,12 +72,25 @@ def read_structured(text_raw: str, *, camera: str | None = None) -> Structured:
     )
     if wrong:
         return Structured(None, "; ".join(_told(error) for error in wrong[:4]))
-    fields = {name: _sentence(found[name]) for name in FIELDS}
-    if camera:
-        fields["camera"] = _sentence(camera[:1].upper() + camera[1:])
+    fields = {name: as_sentence(found[name]) for name in FIELDS}
     if fields["subject"] is None:
         return Structured(None, "subject is empty")
     return Structured(fields)
+
+
+def _whole(found: dict[str, Any]) -> dict[str, Any]:
+    return {name: whole(value) if isinstance(value, str) else value for name, value in found.items()}
+
+
+def unwrapped(text_raw: str) -> str:
+    """The answer without what a captioner wraps around an object: thinking and code fences."""
+    return drop_fence(drop_thinking(normalise(text_raw)).strip()).strip()
+
+
+def has_object(text_raw: str) -> bool:
+    """Whether an object begins and ends in the answer, well-formed or not."""
+    text = unwrapped(text_raw)
+    return 0 <= text.find("{") < text.rfind("}")
 
 
 def repair_prompt(text_raw: str, error: str) -> str:
@@ -92,9 +107,10 @@ def prose(fields: dict[str, str | None]) -> str:
     return " ".join(text for text in fields.values() if text)
 
 
-def _sentence(value: str | None) -> str | None:
+def as_sentence(value: str | None) -> str | None:
+    """A field's text with a full stop; null for words that say that there is nothing."""
     text = " ".join((value or "").split())
-    if not text or text.lower().rstrip(".") in ("null", "none", "n/a", "unknown", "not visible"):
+    if not text or text.lower().rstrip(".") in NOTHING:
         return None
     return text if text.endswith((".", "!", "?", '"')) else f"{text}."
 

@@ -5,7 +5,8 @@
 
 A model trained on long captions draws best what is asked for at that length, as DALL·E 3 and Sora found.
 Any captioner serves: it is sent text alone. A rewrite that loses or changes something of the prompt is asked for
-again, and in the end the prompt is used as it stands; so it is where the backend fails. Nothing raises for that.
+again, and in the end the prompt is used as it stands; so it is where the backend fails. Only a server that refuses
+its key or does not know its model raises, after five answers of that kind.
 """
 
 from __future__ import annotations

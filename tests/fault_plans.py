@@ -14,7 +14,10 @@ can go by the request's hash (`share`), by the order of arrival (`script`) or by
     sorry            a refusal as content              loop           a phrase again and again, stopped by length
     truncated        half of the text                  no_schema      400 if the request has response_format
     no_usage         answers well, counts no tokens    endless        a byte now and then, for ever
-    echo             401 that repeats the key
+    echo             401 that repeats the key          costly:5       tells five times the prompt tokens
+    silent           half of the text, without a finish_reason, after all the tokens that were asked for
+    charset          400 with half a character, in an encoding that is none
+    say:TEXT         answers with TEXT                 odd:NAME       answers well but for what ODD tells
 """
 
 from __future__ import annotations
@@ -48,6 +51,20 @@ class Ask:
 
 
 Plan = Callable[[Ask], str | None]
+
+#: What some servers have been seen to send: fields of the choice, the message and the usage.
+ODD: dict[str, dict[str, Any]] = {
+    "half_emoji": {"content": "a cat \ud83d sits here"},
+    "finish_number": {"finish_reason": 0},
+    "finish_object": {"finish_reason": {"type": "stop"}},
+    "refusal_list": {"refusal": ["no"]},
+    "parts": {"content": [{"type": "text", "text": "a cat"}]},
+    "parts_filtered": {"content": [{"type": "text", "text": "a cat"}], "finish_reason": "content_filter"},
+    "vast": {"prompt_tokens": 2**40, "completion_tokens": -(2**70)},
+    "no_reason": {"finish_reason": None},
+    "cut_by_model": {"finish_reason": "model_length"},
+    "yes": {"prompt_tokens": True, "completion_tokens": 4.0},
+}
 
 
 def share(part: float, faults: Sequence[str], *, times: int = 1) -> Plan:

@@ -35,7 +35,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import cv2
-from fault_plans import Ask, Plan, share
+from fault_plans import ODD, Ask, Plan, share
 from numbered_frames import number_of, pictures, prompt_of, tokens_in
 
 
@@ -216,6 +216,8 @@ class _Handler(BaseHTTPRequestHandler):
             return 429 if fault == "quota" else int(fault), headers, reason.encode()
         if fault == "echo":
             return 401, {}, f"Incorrect API key provided: {ask.key}".encode()
+        if fault == "charset":
+            return 400, {"Content-Type": "text/plain; charset=unicode_escape"}, b"\\ud83d"
         if fault == "no_schema" and "response_format" in ask.body:
             return 400, {}, b"response_format is not supported"
         if fault == "html":
@@ -228,9 +230,9 @@ class _Handler(BaseHTTPRequestHandler):
             numbers = [number_of(picture) for picture in pictures(ask.body)]
         except (ValueError, cv2.error) as error:
             return 400, {}, str(error).encode()
-        return 200, {"Content-Type": "application/json"}, self._caption(ask, fault, numbers)
+        return 200, {"Content-Type": "application/json"}, self._caption(ask, fault, detail, numbers)
 
-    def _caption(self, ask: Ask, fault: str, numbers: list[int]) -> bytes:
+    def _caption(self, ask: Ask, fault: str, detail: str, numbers: list[int]) -> bytes:
         said = " ".join([ask.prompt, "frames", *map(str, numbers or ["none"])])
         if "response_format" in ask.body:
             said = json.dumps(fitting(ask.body["response_format"]["json_schema"]["schema"], said))
@@ -248,16 +250,26 @@ class _Handler(BaseHTTPRequestHandler):
             text, finish = "a red ball and " * (ask.body["max_tokens"] // 4), "length"
         elif fault == "truncated":
             text, finish = said[: len(said) // 2], "length"
+        elif fault in ("silent", "say"):
+            text = detail or said[: len(said) // 2]
         usage = {
             "prompt_tokens": tokens_in(ask.body, len(numbers)),
             "completion_tokens": len((text or "").split()),
         }
+        if fault == "costly":
+            usage["prompt_tokens"] *= int(detail)
         seen = self.server.owner.seen
         with seen.lock:
             seen.tokens_in += usage["prompt_tokens"]
             seen.tokens_out += usage["completion_tokens"]
         message = {"role": "assistant", "content": text, "refusal": refusal}
-        answer: dict[str, Any] = {"choices": [{"index": 0, "message": message, "finish_reason": finish}]}
+        choice = {"index": 0, "message": message, "finish_reason": finish}
+        if fault == "silent":
+            del choice["finish_reason"]
+            usage["completion_tokens"] = ask.body["max_tokens"]
+        for part in (choice, message, usage):
+            part.update({name: value for name, value in ODD.get(detail, {}).items() if name in part})
+        answer: dict[str, Any] = {"choices": [choice]}
         return json.dumps(answer if fault == "no_usage" else answer | {"usage": usage}).encode()
 
 

@@ -170,21 +170,25 @@ def test_a_structured_caption_travels_into_the_record(tmp_path: Path) -> None:
     dataset.write("clips", pa.Table.from_pylist([{"clip_id": "aa", "source_id": "s"}], schema=CLIPS))
     dataset.write("decisions", pa.Table.from_pylist([{"clip_id": "aa", "keep": True}], schema=DECISIONS))
     rows = [
-        {"caption_id": "1", "kind": "structured", "status": "ok", "structured": json.dumps({"subject": "Old."})},
+        {"caption_id": "1", "kind": "structured", "status": "ok", "structured": json.dumps({"subject": "Old."}),
+         "chosen": False},
         {"caption_id": "2", "kind": "structured", "status": "ok", "structured": json.dumps(FIELDS), "chosen": True},
         {"caption_id": "3", "kind": "structured", "status": "bad_json", "structured": "{", "text_raw": "{"},
         {"caption_id": "7", "kind": "structured", "status": "truncated", "text": "A.", "structured": '{"subj'},
         {"caption_id": "4", "kind": "dense", "status": "ok", "text": "Not chosen.", "chosen": False},
         {"caption_id": "5", "kind": "dense", "status": "truncated", "text": "Chosen.", "chosen": True},
         {"caption_id": "6", "kind": "short", "status": "refused"},
+        {"caption_id": "8", "kind": "short", "status": "ok", "text": "Abstained.", "chosen": False,
+         "flags": ["abstained"]},
+        {"caption_id": "9", "kind": "rewrite", "status": "ok", "text": "From elsewhere."},
     ]  # fmt: skip
     dataset.write(
         "captions", pa.Table.from_pylist([row | {"clip_id": "aa"} for row in rows], schema=CAPTIONS)
     )
     record = kept_clips(dataset).clips["aa"]
     assert [(c["kind"], c["caption_id"]) for c in record["captions"]] == [
-        ("dense", "5"), ("dense", "4"), ("structured", "2"), ("structured", "1"), ("structured", "7"),
+        ("dense", "5"), ("rewrite", "9"), ("structured", "2"), ("structured", "7"),
     ]  # fmt: skip
     assert record["captions"][2]["structured"] == FIELDS
-    assert all("structured" not in record["captions"][place] for place in (0, 1, 4))
-    assert captions_of(record) == {"dense": "Chosen.", "structured": FIELDS}
+    assert all("structured" not in record["captions"][place] for place in (0, 1, 3))
+    assert captions_of(record) == {"dense": "Chosen.", "rewrite": "From elsewhere.", "structured": FIELDS}

@@ -132,7 +132,8 @@ def test_a_loop_is_asked_for_again_hotter_and_with_another_seed() -> None:
     first, second = captioner.asked
     assert (first.seed, first.temperature) == (3, None)
     assert (second.seed, second.temperature) == (4, 0.7)
-    assert (row["status"], row["text"], row["flags"]) == ("ok", "A red disc moves left.", ["second_try"])
+    assert (row["status"], row["text"]) == ("ok", "A red disc moves left.")
+    assert row["flags"] == ["length:under", "second_try"]
     assert (row["seed"], json.loads(row["sampling"])["temperature"], row["retries"]) == (4, 0.7, 1)
     assert (row["tokens_in"], row["tokens_out"], row["cost_usd"]) == (20, 4, 1.0)
 
@@ -142,6 +143,7 @@ def test_a_loop_that_comes_back_stays_a_failure_after_one_more_try() -> None:
     (row,) = ask(captioner, jobs(recipe("dense"), clip()), {}, "run")
     assert len(captioner.asked) == 2
     assert (row["status"], row["text"], row["text_raw"]) == ("repetitive", None, LOOP)
+    assert row["flags"] == []
     assert row["error"].endswith("second try: repetitive") or "second try" in row["error"]
 
 
@@ -162,6 +164,64 @@ def test_json_that_cannot_be_repaired_is_null_with_the_raw_text_kept() -> None:
     assert (row["status"], row["structured"], row["text"]) == ("bad_json", None, None)
     assert row["text_raw"] == "no JSON here"
     assert row["error"].startswith("there is no JSON object in the answer; second try:")
+    assert (row["flags"], row["retries"]) == ([], 1)
+
+
+def test_an_object_that_stays_wrong_is_not_called_repaired() -> None:
+    captioner = Scripted(lambda r: '{"subject": "A red disc."}')
+    (row,) = ask(captioner, jobs(recipe("structured"), clip()), {}, "run")
+    assert len(captioner.asked) == 2
+    assert (row["status"], row["flags"], row["retries"]) == ("bad_json", [], 1)
+
+
+def test_an_excuse_is_not_repaired_into_a_caption() -> None:
+    excuse = "I'm sorry, but I can't view videos."
+    captioner = Scripted(lambda r: excuse if len(r.frames) else OBJECT)
+    (row,) = ask(captioner, jobs(recipe("structured"), clip()), {}, "run")
+    assert len(captioner.asked) == 1
+    assert (row["status"], row["text"], row["structured"]) == ("refused", None, None)
+    assert row["text_raw"] == excuse
+
+
+@pytest.mark.parametrize("finish", ["length", "stop"])
+def test_an_object_that_was_cut_off_is_asked_for_again_with_the_frames(finish: str) -> None:
+    cut = '{"subject": "A red disc.", "action": "It mo'
+
+    def answer(r: CaptionRequest) -> CaptionResult | str:
+        if not len(r.frames):
+            return json.dumps(dict.fromkeys(FIELDS, "invented"))
+        if r.temperature is not None:
+            return OBJECT
+        status = "truncated" if finish == "length" else "ok"
+        return CaptionResult(r.clip_id, r.kind, status, cut, finish_reason=finish, window=r.window)  # type: ignore[arg-type]
+
+    captioner = Scripted(answer)
+    (row,) = ask(captioner, jobs(recipe("structured"), clip()), {}, "run")
+    first, second = captioner.asked
+    assert second.prompt == first.prompt
+    assert (len(second.frames), second.seed, second.temperature) == (2, 4, 0.7)
+    assert (row["status"], row["text"], row["flags"]) == ("ok", "A red disc.", ["second_try"])
+
+
+def test_a_faulty_object_stopped_by_the_length_limit_is_not_completed() -> None:
+    def answer(r: CaptionRequest) -> CaptionResult:  # the braces are those of a quotation
+        return CaptionResult(
+            r.clip_id, r.kind, "truncated", '{"subject": "A sign: {x}', finish_reason="length"
+        )
+
+    captioner = Scripted(answer)
+    (row,) = ask(captioner, jobs(recipe("structured"), clip()), {}, "run")
+    assert [len(asked.frames) for asked in captioner.asked] == [2, 2]
+    assert (row["status"], row["flags"]) == ("bad_json", [])
+    assert row["error"].startswith("cut off by the length limit before the object ended (raise max_tokens): ")
+
+
+def test_a_subject_that_goes_round_in_circles_is_asked_for_again() -> None:
+    loop = json.dumps(dict.fromkeys(FIELDS, None) | {"subject": "a red ball and " * 60})
+    captioner = Scripted(lambda r: loop if r.temperature is None else OBJECT)
+    (row,) = ask(captioner, jobs(recipe("structured"), clip()), {}, "run")
+    assert [asked.temperature for asked in captioner.asked] == [None, 0.7]
+    assert (row["status"], row["text"], row["flags"]) == ("ok", "A red disc.", ["second_try"])
 
 
 def test_measured_facts_are_hints_or_a_suffix() -> None:
@@ -183,3 +243,11 @@ def test_no_frames_fail_their_own_row() -> None:
     good, bad = jobs(recipe("short"), clip("good"), clip("bad"))
     rows = ask(Scripted(lambda r: "A disc."), [good, Job(bad.plan, error="film.mp4 is gone")], {}, "run")
     assert [(row["status"], row["error"]) for row in rows] == [("ok", None), ("error", "film.mp4 is gone")]
+
+
+def test_nobody_is_asked_about_pictures_without_pictures() -> None:
+    (job,) = jobs(recipe("short"), clip())
+    captioner = Scripted(lambda r: "A disc.")
+    (row,) = ask(captioner, [Job(job.plan)], {}, "run")
+    assert captioner.asked == []
+    assert (row["status"], row["error"]) == ("error", "there are no frames for this caption of kind short")

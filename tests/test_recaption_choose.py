@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import permutations
@@ -86,7 +87,7 @@ def test_none_is_chosen_where_none_can_be_trusted() -> None:
 
 
 def test_without_scores_nothing_is_thrown_away() -> None:
-    flags = ("fact:camera", "repeated_across_clips", "truncated")
+    flags = ("fact:camera", "truncated")
     assert choose([Candidate("a", flags=flags)]).caption_id == "a"
     apart = [Candidate(name, vector=vector(1, 0) * sign) for name, sign in (("a", 1), ("b", -1))]
     assert choose(apart).caption_id == "b"
@@ -94,6 +95,27 @@ def test_without_scores_nothing_is_thrown_away() -> None:
     assert choose([Candidate("a", fit=0.1), Candidate("b")]).caption_id == "b"
     old = Candidate("old", current=False, created_at=NOON)
     assert choose([Candidate("new", created_at=NOON, flags=("fact:text",)), old]).caption_id == "old"
+
+
+def test_a_caption_that_repeats_is_chosen_only_if_a_known_fit_speaks_for_it() -> None:
+    again = ("repeated_across_clips",)
+    choice = choose([Candidate("a", flags=again)])
+    assert (choice.caption_id, choice.reason) == (
+        None,
+        "it repeats across clips, and no known fit speaks for it",
+    )
+    assert choose([Candidate("a", fit=2.6, flags=again)]).caption_id == "a"  # 2.6 - 1 is enough
+    assert choose([Candidate("a", fit=2.4, flags=again)]).reason == (
+        "fit less its penalties (repeated_across_clips) 1.40 < 1.5"
+    )
+    # Another of the clip takes its place, however many flags that has.
+    own = Candidate("own", flags=("fact:camera", "truncated"))
+    choice = choose([Candidate("a", flags=again), own, Candidate("b", flags=again)])
+    assert (choice.caption_id, choice.values) == ("own", (-math.inf, -1.5, -math.inf))
+    assert choose([Candidate("a", fit=2.4, flags=again), own]).caption_id == "own"
+    assert choose([Candidate("a", fit=2.6, flags=again), own]).caption_id == "a"
+    always = ChoicePolicy(least_fit=None, least_agreement=None)
+    assert choose([Candidate("a", flags=again)], always).caption_id == "a"
 
 
 def test_the_order_of_candidates_decides_nothing() -> None:

@@ -54,7 +54,7 @@ def test_every_kept_clip_gets_its_own_captions(dataset: Dataset, coca: Path) -> 
     assert (row["start_s"], row["end_s"], row["n_frames"], row["captioner"]) == (2.0, 4.0, 4, "coca")
     # Frames 1/12 s apart: the one on screen at each of 2.25, 2.75, 3.25 and 3.75 s.
     assert row["frame_times_s"] == pytest.approx([2.25, 2.75, 3.25, 3.75])
-    assert row["flags"] == []
+    assert row["flags"] == ["length:under"]
     assert row["model"].startswith("coca-")
 
 

@@ -10,8 +10,11 @@ import pyarrow as pa
 import pytest
 
 from curate.tables import CAPTIONS, CLIPS
+from recaption.captioner import CaptionerIdentity, CaptionResult
 from recaption.cleaning.clean import CLEANER_VERSION
 from recaption.finish import CLIP_COLUMNS, finish, recleaned
+from recaption.prompts import Prompt
+from recaption.rows import ClipSpan, Plan, caption_row
 from recaption.structured import FIELDS
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -54,12 +57,76 @@ def test_captions_of_an_older_cleaner_are_cleaned_from_the_raw_text() -> None:
     old, new, failed, original, structured, suffixed = recleaned(table, measured).to_pylist()
     assert (old["text"], old["status"]) == ("A red disc. It moves left.", "truncated")
     assert (old["text_raw"], old["cleaner_version"]) == (raw, CLEANER_VERSION)
-    assert old["flags"] == ["world_captioner", "drop_preamble"]
+    assert old["flags"] == ["world_captioner", "length:under", "drop_preamble"]
     assert new["text"] == "new"
     assert (failed["status"], failed["error"]) == ("error", "HTTP 500")
     assert original["text"] == "as people wrote it"
     assert json.loads(structured["structured"])["camera"] == "The camera pans sideways."
-    assert (suffixed["text"], suffixed["flags"]) == ("A disc moves. Camera: pan.", ["facts_suffix"])
+    assert suffixed["text"] == "A disc moves. Camera: pan."
+    assert suffixed["flags"] == ["length:under", "facts_suffix"]
+    once = [old, structured, suffixed]
+    again = pa.Table.from_pylist([row | {"cleaner_version": "1"} for row in once], schema=CAPTIONS)
+    assert recleaned(again, measured).to_pylist() == once  # no flag twice
+
+
+def test_what_the_captioner_gave_up_is_never_made_good() -> None:
+    half = "A man walks along a quiet street and then"
+    table = captions(
+        {"status": "refused", "text_raw": half, "finish_reason": "content_filter", "cleaner_version": "0"},
+        {"status": "refused", "text_raw": half, "finish_reason": "stop", "cleaner_version": None},
+        {"status": "error", "text_raw": " ", "error": "empty answer", "cleaner_version": "0"},
+        {"status": "error", "text_raw": half, "error": "the engine died", "cleaner_version": None},
+        {"status": "refused", "text_raw": half + ".", "finish_reason": "stop", "cleaner_version": "0"},
+    )
+    after = recleaned(table, clips(*[{}] * 5))
+    assert after.slice(0, 4).to_pylist() == table.slice(0, 4).to_pylist()
+    assert (after["status"][4].as_py(), after["text"][4].as_py()) == (
+        "ok",
+        half + ".",
+    )  # the old rules were wrong
+
+
+def test_what_a_server_filtered_stays_refused_from_the_answer_on() -> None:
+    half = "A man walks along a quiet street and then"
+    plan = Plan(
+        ClipSpan("c0", 0.0, 1.0), "dense", CaptionerIdentity("openai", "m"), Prompt("p", "?"), (0.5,), 9, 0
+    )
+    kept_back = CaptionResult(
+        "c0", "dense", "refused", half, finish_reason="stop"
+    )  # said in the refusal field
+    row = caption_row(plan, kept_back, frame_times_s=[0.5], run_id="r")
+    assert (row["status"], row["text_raw"], row["cleaner_version"]) == ("refused", half, None)
+    table = pa.Table.from_pylist([row], schema=CAPTIONS)
+    assert recleaned(table, clips({})).to_pylist() == table.to_pylist()
+
+
+def test_what_the_old_rules_emptied_is_cleaned_again() -> None:
+    guessed = "every sentence only guesses or says what is absent"
+    table = captions(
+        {"status": "error", "error": guessed, "text_raw": "A dog runs over a lawn.", "cleaner_version": "0"},
+        {"status": "error", "error": guessed, "text_raw": "No people are visible.", "cleaner_version": "0"},
+    )
+    better, same = recleaned(table, clips({}, {})).to_pylist()
+    assert (better["status"], better["text"], better["error"]) == ("ok", "A dog runs over a lawn.", None)
+    assert (same["status"], same["text"], same["error"]) == ("error", None, guessed)
+    assert same["cleaner_version"] == CLEANER_VERSION
+
+
+def test_captions_are_cleaned_again_in_their_own_language() -> None:
+    german = "Ein großer Hund rennt über eine grüne Wiese und bellt laut."
+    fields = json.dumps(
+        dict.fromkeys(FIELDS) | {"subject": german, "camera": "Die Kamera schwenkt langsam nach links."}
+    )
+    table = captions(
+        {"lang": "de", "text": german, "text_raw": german, "cleaner_version": "0"},
+        {"lang": "de", "kind": "structured", "text": german, "text_raw": fields, "cleaner_version": "0"},
+        {"lang": "en", "text_raw": german, "cleaner_version": "0"},
+        {"lang": None, "text_raw": german, "cleaner_version": "0"},
+    )
+    rows = recleaned(table, clips(*[{"camera": "pan"}] * 4)).to_pylist()
+    assert [row["status"] for row in rows] == ["ok", "ok", "wrong_lang", "wrong_lang"]
+    assert rows[0]["flags"] == []  # words are counted in English alone
+    assert json.loads(rows[1]["structured"])["camera"] == "Die Kamera schwenkt langsam nach links."
 
 
 def test_contradicted_captions_are_flagged_once_and_not_preferred() -> None:

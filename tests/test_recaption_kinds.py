@@ -109,7 +109,52 @@ def test_measured_facts_reach_the_prompt_and_stand_behind_the_caption(
     for row in by_key(dataset).values():
         assert "Camera: " in row["text"]
         assert "facts_suffix" in row["flags"]
-        assert row["n_frames"] >= 1
+
+
+def test_keyframes_are_shown_and_counted(dataset: Dataset, prompts: Path) -> None:
+    (prompts / "dense.v2.txt").write_text("Number of pictures: $n_frames. $facts")
+    with FaultServer() as server:
+        run(dataset, *flags(server, prompts), "--kinds=[dense]", "--frames.by=keyframe")
+    # The only keyframe of each film is its first frame; clips without one show what was planned.
+    found = by_key(dataset)
+    for clip in KEPT:
+        times = [0.0] if clip.endswith("0") else [2.25, 2.75, 3.25, 3.75]
+        row = found[clip, "dense", 0]
+        assert row["frame_times_s"] == pytest.approx(times)
+        assert row["text_raw"].startswith(f"Number of pictures: {len(times)}. Measured:")
+
+
+GERMAN = {
+    "dense": "Auf einer weiten grünen Wiese steht ein großer alter Baum, und ein Hund läuft langsam daran vorbei.",
+    "structured": "Ein großer Hund läuft langsam über die grüne Wiese.",
+}
+
+
+def test_captions_in_another_language_are_asked_for_by_prompt_and_option(
+    dataset: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    for kind, text in GERMAN.items():
+        (tmp_path / f"{kind}.v1.txt").write_text(text)
+    with FaultServer() as server:
+        asked = [*flags(server, tmp_path), "--kinds=[dense,structured]", "--facts=hint"]
+        assert run(dataset, *asked, "--lang=de") == 0
+        found = by_key(dataset)
+        assert {(row["lang"], row["status"]) for row in found.values()} == {("de", "ok")}
+        for (_, kind, _), row in found.items():
+            assert row["text"].startswith(GERMAN[kind])
+        fields = json.loads(found["a0", "structured", 0]["structured"])
+        assert "camera" not in (fields["camera"] or "")  # the measured one is told in English alone
+        before = server.requests
+        run(dataset, *asked, "--lang=de")
+        assert server.requests == before
+        # Taken for English, the same prompts make captions of their own, none of them good.
+        assert run(dataset, *asked) == 1
+    english = [row for row in rows(dataset) if row["lang"] == "en" and row["kind"] != "original"]
+    assert len(english) == len(found)
+    assert {row["status"] for row in english} == {"wrong_lang"}
+    capsys.readouterr()
+    assert run(dataset, *asked, "--lang=de", "--facts=both") == 2
+    assert "--lang=de: the words behind a caption are English" in capsys.readouterr().err
 
 
 def test_a_loop_costs_one_second_try_with_another_seed_and_temperature(

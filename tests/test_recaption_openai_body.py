@@ -11,6 +11,9 @@ from fault_plans import by_word
 from fault_server import FaultServer
 from numbered_frames import numbered_frames, pictures
 
+from curate.errors import BadInput
+from pipelines.cli import parse
+from pipelines.recaption import RecaptionConfig
 from recaption.captioner import CaptionRequest
 from recaption.openai.body import jpeg_url, make_body, mp4
 from recaption.openai.config import OpenAIConfig
@@ -110,6 +113,63 @@ def test_text_alone_and_another_temperature(server: FaultServer) -> None:
         assert body["messages"][0]["content"] == [{"type": "text", "text": "say it"}]
         assert body["temperature"] == 0.9
         assert "media_io_kwargs" not in body
+
+
+def test_extra_fields_are_added_and_null_takes_fields_away(server: FaultServer) -> None:
+    extra = {
+        "max_tokens": None,
+        "max_completion_tokens": 33,
+        "temperature": None,
+        "chat_template_kwargs": {"enable_thinking": False, "budget": None},
+    }
+    request = CaptionRequest("a", "dense", numbered_frames([1]), (0.0,), "see", temperature=0.9)
+    plain = sent(request)
+    assert OpenAICaptioner(config(server.url, extra=extra)).caption([request])[0].status == "ok"
+    body = server.seen.asks[0].body
+    assert body == {
+        **{name: plain[name] for name in ("model", "messages", "seed")},
+        "max_completion_tokens": 33,
+        "chat_template_kwargs": {"enable_thinking": False, "budget": None},
+    }
+    for changed in ({**extra, "max_completion_tokens": 34}, {}):
+        one, other = (make_body(request, config("http://a/v1", extra=x)).digest for x in (extra, changed))
+        assert one != other
+    assert OpenAIConfig(extra=extra).answer_tokens == 33
+    assert OpenAIConfig(max_tokens=9).answer_tokens == 9
+
+
+def test_extra_fields_are_part_of_the_identity_and_none_are_not() -> None:
+    sampling = {"temperature": 0.0, "max_tokens": 512, "jpeg_quality": 90}
+    assert OpenAIConfig(model="m").identity().sampling == sampling
+    extra = {"top_k": 1, "jpeg_quality": 3}
+    assert OpenAIConfig(model="m", extra=extra).identity().sampling == sampling | {"extra": extra}
+    # A second try at another temperature would be none.
+    no_heat = OpenAIConfig(model="m", extra={"temperature": None}).identity().sampling
+    assert no_heat == {"max_tokens": 512, "jpeg_quality": 90, "extra": {"temperature": None}}
+
+
+@pytest.mark.parametrize(
+    ("extra", "told"),
+    [
+        ({"model": "other"}, "must not hold 'model'"),
+        ({"stream": True}, "must not hold 'stream'"),
+        ({"n": None}, "must not hold 'n'"),
+        ({"temperature": 0.3}, "can only leave 'temperature' out"),
+        ({"max_completion_tokens": 0}, "max_completion_tokens=0 must be a whole number above 0"),
+        ({"max_completion_tokens": True}, "must be a whole number"),
+        ({"top_p": float("nan")}, "cannot be sent as JSON"),
+        ({"stop": {1, 2}}, "cannot be sent as JSON"),
+    ],
+)
+def test_extra_fields_that_cannot_be_sent_are_refused(extra: dict, told: str) -> None:
+    with pytest.raises(BadInput, match=told):
+        OpenAIConfig(extra=extra)
+
+
+def test_extra_fields_come_from_the_command_line() -> None:
+    flags = ["--dataset=x", "--captioner.openai.extra={max_tokens: null, max_completion_tokens: 64}"]
+    read = parse(RecaptionConfig, flags, name="recaption")
+    assert read.captioner.openai.extra == {"max_tokens": None, "max_completion_tokens": 64}
 
 
 def structured(clip: str, prompt: str = "see") -> CaptionRequest:

@@ -15,8 +15,10 @@ from curate.errors import BadInput
 from recaption.captioner import CaptionRequest
 from recaption.openai.answer import Answer
 from recaption.openai.answer_cache import AnswerCache
+from recaption.openai.body import make_body
 from recaption.openai.config import Budget, OpenAIConfig
 from recaption.openai.server import OpenAICaptioner
+from recaption.structured import SCHEMA
 
 
 @pytest.fixture
@@ -54,6 +56,8 @@ def test_a_second_run_sends_nothing_and_says_the_same(
         assert elsewhere.requests == 0
     assert asking.used.total == 0
     assert {r.cost_usd for r in again} == {0.0}
+    assert {r.latency_ms for r in again} == {None}  # nobody was waited for: a mean must not take it for speed
+    assert all(r.latency_ms for r in first)
     now = {"latency_ms": None, "cost_usd": None}
     assert [replace(r, **now) for r in reversed(again)] == [replace(r, **now) for r in first]  # type: ignore[arg-type]
     kept = b"".join(path.read_bytes() for path in entries(tmp_path))
@@ -68,7 +72,7 @@ def test_whatever_may_change_the_words_is_asked_again(server: FaultServer, tmp_p
         replace(base, prompt="look"),
         replace(base, seed=1),
         replace(base, temperature=0.5),
-        replace(base, schema={"type": "object", "properties": {}}),
+        replace(base, schema={"type": "object", "properties": {"subject": {"type": "string"}}}),
         replace(base, frames=numbered_frames([2])),
         replace(base, frames=numbered_frames([1, 1]), frame_times_s=(0.0, 1.0)),
     ]
@@ -87,10 +91,53 @@ def test_only_good_answers_are_kept(server: FaultServer, tmp_path: Path) -> None
     faults = ["refusal", "filtered", "truncated", "loop", "empty", "html", "500", "400", "thinking"]
     server.plan = by_word({fault: fault for fault in faults})
     captioner(server, tmp_path).caption([request(n, fault) for n, fault in enumerate(faults)])
-    prose = replace(request(99, "prose"), schema={"type": "string"})  # JSON was asked for
-    server.plan = lambda ask: "sorry"
-    captioner(server, tmp_path).caption([prose])
     assert entries(tmp_path) == []
+
+
+GERMAN = "Ein roter Ball rollt langsam nach links über die graue Wiese, bleibt liegen und wird nass."
+LOOP = "A red ball rolls to the left. " * 20
+JSON_THAT_FITS_NOT = '{"subject": 3}'
+
+
+@pytest.mark.parametrize(
+    ("kind", "answer"),
+    [
+        ("dense", "I'm sorry, but I cannot describe this."),
+        ("dense", GERMAN),
+        ("dense", LOOP),
+        ("structured", JSON_THAT_FITS_NOT),
+        ("structured", "I'm sorry, but I cannot describe this."),
+    ],
+)
+def test_what_no_caption_comes_of_is_asked_again(
+    server: FaultServer, tmp_path: Path, kind: str, answer: str
+) -> None:
+    asked = replace(request(1), kind=kind, schema=SCHEMA if kind == "structured" else None)
+    server.plan = lambda ask: f"say:{answer}"
+    assert captioner(server, tmp_path).caption([asked])[0].text_raw == answer
+    server.plan = lambda ask: None
+    good = captioner(server, tmp_path).caption([asked])[0].text_raw
+    assert (server.requests, "see frames 1" in (good or "")) == (2, True)
+    assert captioner(server, tmp_path).caption([asked])[0].text_raw == good
+    assert server.requests == 2
+
+
+def test_german_is_kept_where_german_was_asked_for(server: FaultServer, tmp_path: Path) -> None:
+    server.plan = lambda ask: f"say:{GERMAN}"
+    for _ in range(2):
+        asking = captioner(server, tmp_path)
+        assert asking.caption([replace(request(1), lang="de")])[0].text_raw == GERMAN
+    assert server.requests == 1
+
+
+def test_what_was_kept_under_older_rules_and_is_no_caption_today_is_asked_again(
+    server: FaultServer, tmp_path: Path
+) -> None:
+    asking = captioner(server, tmp_path)
+    digest = make_body(request(1), asking.config).digest
+    AnswerCache(str(tmp_path)).put(digest, Answer("ok", "I'm sorry, but I cannot describe this."))
+    assert asking.caption([request(1)])[0].text_raw == "see frames 1"
+    assert server.requests == 1
 
 
 @pytest.mark.parametrize(

@@ -1,19 +1,18 @@
-"""What the openai backend keeps to: requests at once, rates, the budget, and a server that is down."""
+"""What the openai backend keeps to: requests at once, rates and the budget."""
 
-import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
-from itertools import pairwise
+from dataclasses import replace
 
 import pytest
 from fault_plans import by_word
 from fault_server import FaultServer
 from numbered_frames import numbered_frames
 
+from pipelines.captioners import CaptionerConfig, load_captioner
 from recaption.captioner import CaptionRequest, CaptionResult
 from recaption.openai.budget import Usage
-from recaption.openai.config import Breaker, Budget, OpenAIConfig, RateLimits
+from recaption.openai.config import Budget, OpenAIConfig, RateLimits
 from recaption.openai.rate_limit import TokenBucket
 from recaption.openai.server import OpenAICaptioner
 from recaption.openai.token_estimate import TokenEstimate
@@ -170,65 +169,61 @@ def test_failed_tries_are_paid_by_what_they_used(server: FaultServer) -> None:
 def test_estimates_learn_from_answers() -> None:
     estimate = TokenEstimate()
     request = requests(range(1))[0]
-    first = estimate.of(request)
+    text = replace(request, frames=request.frames[:0], frame_times_s=())
+    first, first_of_text = estimate.of(request), estimate.of(text)
     for _ in range(10):
         estimate.learn(request, 3 * first)
     assert 2.5 * first < estimate.of(request) < 3.5 * first
+    assert estimate.of(text) == first_of_text  # pictures say nothing about words
 
 
-# A server that is down ----------------------------------------------------------------------------------
+@pytest.mark.parametrize("fault", ["costly:5", "no_usage"])
+def test_the_first_wave_waits_until_one_answer_has_told_its_tokens(server: FaultServer, fault: str) -> None:
+    """A picture that is five times what was guessed: 16 requests at once would be 1,024 tokens."""
+    server.plan, server.delay_s = lambda ask: fault, 0.1
+    asking = captioner(server, budget=Budget(max_tokens_total=900), max_tokens=5, in_flight=16)
+    results = asking.caption(requests(range(40)))
+    times = [seen.at_s for seen in server.seen.asks]
+    assert times[1] - times[0] >= 0.1
+    if fault == "costly:5":
+        assert asking.used.total == server.tokens == 64 * server.requests  # 12 x 5 + 4
+        assert 900 - 64 - 5 < server.tokens <= 900
+        assert sum(result.status == "ok" for result in results) == server.requests
+    assert server.peak > 4  # and then they go together
+    # What was learnt of pictures is not known of text.
+    known = captioner(server, budget=Budget(max_tokens_total=10**6), max_tokens=5)
+    known.caption(requests(range(1)))
+    began = server.requests
+    known.caption([replace(request, frames=request.frames[:0]) for request in requests(range(4))])
+    text = [seen.at_s for seen in server.seen.asks[began:]]
+    assert text[1] - text[0] >= 0.1
+    assert text[3] - text[1] < 0.1
 
 
-def test_the_breaker_opens_sends_one_probe_at_a_time_and_closes(server: FaultServer) -> None:
-    down = threading.Event()
-    down.set()
-    server.plan = lambda ask: "500" if down.is_set() else None
-    server.delay_s = 0.02
-    breaker = Breaker(failures=4, pause_s=0.25)
-    asking = captioner(server, in_flight=8, retries=1, breaker=breaker, backoff_s=0.25, backoff_max_s=0.25)
-    threading.Timer(1.2, down.clear).start()
-    results = asking.caption(requests(range(30)))
-    assert said(results) == right(range(30))  # one retry alone would have lost them all
-    times = [seen.at_s - server.seen.asks[0].at_s for seen in server.seen.asks]
-    while_down = [at for at in times if at < 1.1]
-    assert 4 + 1 <= len(while_down) <= 8 + 5  # those sent at first, then a probe every 0.27 s
-    probes = [at for at in times if 0.2 < at < 1.1]
-    assert all(later - sooner > 0.2 for sooner, later in pairwise(probes))
-    assert max(times) > 1.1
+def test_without_a_budget_nobody_waits_for_the_first(server: FaultServer) -> None:
+    server.delay_s = 0.3
+    prices = Budget(usd_per_million_in=1.0, usd_per_million_out=1.0)
+    captioner(server, budget=prices, in_flight=16).caption(requests(range(16)))
+    assert server.peak == 16
 
 
-def test_a_server_that_comes_back_on_its_port_is_found_again() -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    asking = OpenAICaptioner(
-        OpenAIConfig(
-            base_url=f"http://127.0.0.1:{port}/v1", model="tiny", retries=3, backoff_s=0.01,
-            breaker=Breaker(failures=3, pause_s=0.2),
-        )
-    )  # fmt: skip
-    found: dict[str, str | None] = {}
-    thread = threading.Thread(target=lambda: found.update(said(asking.caption(requests(range(20))))))
-    thread.start()
-    time.sleep(0.7)
-    with FaultServer(port=port):
-        thread.join()
-    assert found == right(range(20))
-
-
-def test_a_server_that_is_down_for_good_ends_in_errors_soon(server: FaultServer) -> None:
-    server.plan = lambda ask: "502"
-    asking = captioner(
-        server, in_flight=4, deadline_s=0.8, breaker=Breaker(failures=3, pause_s=0.2), backoff_max_s=0.4
+def test_workers_share_the_budget_and_the_rates(server: FaultServer) -> None:
+    settings = OpenAIConfig(
+        base_url=server.url,
+        model="tiny",
+        max_tokens=5,
+        budget=Budget(640, 0.8, usd_per_million_in=1.0, usd_per_million_out=1.0),
+        limits=RateLimits(requests_per_minute=6000, tokens_per_minute=6e6),
     )
-    began = time.monotonic()
-    results = asking.caption(requests(range(400)))
-    assert time.monotonic() - began < 8.0  # not 100 times the deadline
-    assert {result.status for result in results} == {"error"}
-    assert server.requests < 30
-    last = results[-1].error or ""
-    assert "has answered nothing for" in last
-    assert "HTTP 502" in last
-    server.plan = lambda ask: None
-    time.sleep(0.5)
-    assert said(asking.caption(requests(range(5)))) == right(range(5))  # the next probe finds it well
+    config = CaptionerConfig("openai", openai=settings, actors=4)
+    workers = [load_captioner(config) for _ in range(4)]
+    for place, worker in enumerate(workers):
+        assert isinstance(worker, OpenAICaptioner)
+        assert worker.config.budget.max_tokens_total == 160
+        assert worker.config.budget.max_cost_usd == 0.2
+        assert worker.config.limits == RateLimits(1500, 1.5e6)
+        assert worker.identity == settings.identity()
+        worker.caption(requests(range(40 * place, 40 * place + 40)))
+    assert 640 - 4 * 32 < server.tokens <= 640
+    assert Budget(2).share(3) == Budget(1)  # never nothing at all
+    assert OpenAIConfig(model="m").share(8) == OpenAIConfig(model="m")

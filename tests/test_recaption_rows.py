@@ -9,8 +9,11 @@ import pytest
 from curate.errors import BadInput
 from curate.tables import CAPTIONS
 from recaption.captioner import CaptionerIdentity, CaptionResult
+from recaption.cleaning.clean import CLEANER_VERSION
 from recaption.prompts import CAPTIONS_HERE, Prompt, newest
+from recaption.reading import TOO_LONG, TOO_SHORT, length_flags, read
 from recaption.rows import ClipSpan, Plan, caption_row, sidecar_row
+from recaption.trust.choose import ChoicePolicy, penalty
 
 CLIP = ClipSpan("c1", 1.0, 3.0, (0, 10, 100, 80))
 IDENTITY = CaptionerIdentity("openai", "m", "r1", {"temperature": 0.0}, flags=("world_captioner",))
@@ -42,6 +45,7 @@ def test_caption_id_is_stable() -> None:
         {"span": (1.0, 2.0)},
         {"keyframes": 8},
         {"parents": ("p",)},
+        {"lang": "de"},
         {"identity": dataclasses.replace(IDENTITY, captioner="vllm")},
         {"identity": dataclasses.replace(IDENTITY, model="n")},
         {"identity": dataclasses.replace(IDENTITY, revision="r2")},
@@ -63,7 +67,8 @@ def test_row_holds_raw_and_cleaned_text_and_fits_the_table() -> None:
     )
     row = caption_row(plan(), result, frame_times_s=[1.2, 1.8], run_id="r")
     assert (row["text"], row["text_raw"], row["status"]) == ("A disc.", "The video shows a disc.", "ok")
-    assert row["flags"] == ["world_captioner", "drop_preamble"]
+    assert row["flags"] == ["world_captioner", "length:under", "drop_preamble"]
+    assert (row["lang"], row["cleaner_version"]) == ("en", CLEANER_VERSION)
     assert (row["frame_times_s"], row["n_frames"], row["window"], row["seed"]) == ([1.2, 1.8], 2, 0, 7)
     assert (row["prompt_id"], row["prompt_hash"]) == ("dense.v1", Prompt("", "Describe.").prompt_hash)
     assert row["sampling"] == '{"temperature": 0.0}'
@@ -77,6 +82,7 @@ def test_row_of_an_error_keeps_its_text_and_has_no_caption() -> None:
         plan(), CaptionResult("c1", "dense", "error", error="HTTP 500"), frame_times_s=[], run_id="r"
     )
     assert (row["text"], row["text_raw"], row["status"], row["error"]) == (None, None, "error", "HTTP 500")
+    assert row["cleaner_version"] is None  # nothing was cleaned
     cut = caption_row(
         plan(), CaptionResult("c1", "dense", "truncated", text_raw="One. Tw"), frame_times_s=[], run_id="r"
     )
@@ -85,6 +91,36 @@ def test_row_of_an_error_keeps_its_text_and_has_no_caption() -> None:
         plan(), CaptionResult("c1", "dense", "ok", text_raw="I cannot do that."), frame_times_s=[], run_id="r"
     )
     assert (refused["text"], refused["status"]) == (None, "refused")
+
+
+@pytest.mark.parametrize(
+    ("kind", "words", "flags"),
+    [
+        ("dense", 79, ["length:under"]),
+        ("dense", 80, []),
+        ("dense", 200, []),
+        ("dense", 201, ["length:over"]),
+        ("merged", 79, ["length:under"]),
+        ("short", 5, []),
+        ("rewrite", 5, []),
+    ],
+)
+def test_dense_captions_outside_their_length_are_flagged(kind: str, words: int, flags: list[str]) -> None:
+    assert length_flags(kind, " ".join(["word"] * words)) == flags
+
+
+def test_a_flag_for_length_is_all_that_a_short_paragraph_gets() -> None:
+    def told(text: str, *flags: str, lang: str = "en", suffix: str = "") -> tuple:
+        row = read("dense", text, list(flags), truncated=False, camera=None, suffix=suffix, lang=lang)
+        return row["status"], row["text"], row["flags"]
+
+    assert told("A dog.") == ("ok", "A dog.", ["length:under"])
+    # What is measured does not make a caption longer.
+    assert told("A dog.", suffix="Motion: slow. " * 40)[2] == ["length:under", "facts_suffix"]
+    assert told("A dog.", "part") == ("ok", "A dog.", ["part"])
+    assert told("Ein Hund.", lang="de") == ("ok", "Ein Hund.", [])
+    assert told("I cannot describe this video.") == ("refused", None, [])
+    assert penalty((TOO_SHORT, TOO_LONG), ChoicePolicy()) == 0.0
 
 
 @pytest.mark.parametrize(("clip_id", "kind"), [("c2", "dense"), ("c1", "short")])
@@ -121,6 +157,12 @@ def test_our_prompts_are_filled_in(kind: str) -> None:
 
 def test_what_was_not_measured_leaves_no_empty_line() -> None:
     assert "\n\n" not in newest("dense").render(n_frames=8, duration_s=2.0).text
+
+
+def test_the_number_of_frames_may_come_later() -> None:
+    prompt = newest("dense").render(n_frames=None, duration_s=2.0)
+    assert "These $n_frames frames" in prompt.text
+    assert prompt.with_frames(3) == newest("dense").render(n_frames=3, duration_s=2.0)
 
 
 def test_captions_of_others_come_in_as_they_are() -> None:

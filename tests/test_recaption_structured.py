@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from recaption.hints import CAMERA_WORDS, ClipFacts, hints, motion_word, suffix
+from recaption.hints import ClipFacts, hints, motion_word, suffix
 from recaption.structured import FIELDS, prose, read_structured, repair_prompt
 
 FULL = dict.fromkeys(FIELDS, None) | {"subject": "A red disc", "action": "It moves left."}
@@ -52,19 +52,16 @@ def test_words_for_nothing_are_null() -> None:
     assert prose(found.fields) == "A red disc. It moves left."
 
 
-def test_the_measured_camera_goes_before_what_the_captioner_thinks() -> None:
-    answer = json.dumps(FULL | {"camera": "The camera is static."})
-    found = read_structured(answer, camera=CAMERA_WORDS["pan"])
-    assert found.fields is not None
-    assert found.fields["camera"] == "The camera pans sideways."
-
-
 def test_only_what_was_measured_is_told() -> None:
     assert hints(ClipFacts()) == suffix(ClipFacts()) == ""
     facts = ClipFacts(camera="zoom_in", motion=12.0, text_area=0.0)
     assert hints(facts) == "Measured: the camera zooms in; motion is moderate; no text can be read."
     assert suffix(facts) == "Camera: zoom in. Motion: moderate."
     assert hints(ClipFacts(text_area=0.05)) == "Measured: text can be read: quote it as it stands."
+    little = hints(ClipFacts(text_area=0.0005))
+    assert little == "Measured: there is a little text: quote it if it can be read."
+    lasting = hints(ClipFacts(camera="zoom_in"), duration_s=2.44)
+    assert lasting == "Measured: the clip lasts 2.4 seconds; the camera zooms in."
     assert hints(ClipFacts(motion=0.1)) == "Measured: hardly anything moves."
 
 
@@ -77,3 +74,11 @@ def test_speed_has_words() -> None:
         "very fast",
         "very fast",
     ]
+
+
+def test_half_a_character_in_json_letters_is_replaced() -> None:
+    found = read_structured(
+        '{"subject": "A cat \\ud83d", ' + ", ".join(f'"{n}": null' for n in FIELDS if n != "subject") + "}"
+    )
+    assert found.fields is not None
+    assert found.fields["subject"] == "A cat \ufffd."

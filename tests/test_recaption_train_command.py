@@ -101,15 +101,15 @@ def test_embedded_captioner_names_attributes_of_unseen_clips(
     clips = [draw_clip(np.random.default_rng((12345, n)), held_out=False) for n in range(500)]
     found = attribute_accuracy(embedded_model[0], embedded_model[1], clips, kind)
     for name in ("kind", "colour", "direction", "background"):
-        assert found[f"{name}_accuracy"] >= 0.8, found
+        assert found[f"{name}_accuracy"] >= 0.95, found
 
 
 @pytest.mark.parametrize("kind", ["short", "dense"])
 def test_embedded_captioner_on_combinations_never_shown(embedded_model: tuple[Any, Any], kind: str) -> None:
-    """Kind of shape is the weak one here (about 0.74, see the card); the four together hold the bound."""
-    clips = [draw_clip(np.random.default_rng((12345, n)), held_out=True) for n in range(200)]
+    """1,000 clips; the kind of shape is the weak one here (0.92, see the card)."""
+    clips = [draw_clip(np.random.default_rng((12345, n)), held_out=True) for n in range(1000)]
     found = attribute_accuracy(embedded_model[0], embedded_model[1], clips, kind)
-    assert found["accuracy"] >= 0.8, found
+    assert found["accuracy"] >= 0.97, found
 
 
 def test_accuracy_counts_what_the_oracle_reads(embedded_model: tuple[Any, Any]) -> None:
@@ -145,9 +145,9 @@ def test_distinct_clips_differ_in_what_a_caption_names() -> None:
     np.testing.assert_array_equal(some[7][1], distinct_clips(8, held_out=True)[7][1])
 
 
-def test_embedded_towers_find_a_clip_among_forty(embedded_model: tuple[Any, Any]) -> None:
-    clips = [draw_clip(np.random.default_rng((777, n)), held_out=False) for n in range(40)]
-    assert text_recall(embedded_model[0], embedded_model[1], clips) >= 0.7
+def test_embedded_towers_find_a_clip_among_a_hundred(embedded_model: tuple[Any, Any]) -> None:
+    clips = distinct_clips(100, held_out=True)
+    assert text_recall(embedded_model[0], embedded_model[1], clips) >= 0.9
 
 
 def test_embedded_clip_scores_single_frames() -> None:

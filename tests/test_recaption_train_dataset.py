@@ -10,14 +10,17 @@ from pathlib import Path
 import captioned_films
 import fsspec
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from tiny_coca import COLOURS, dense, short
 
 from curate.dataset import Dataset
 from curate.errors import BadInput
+from curate.tables import CAPTIONS
 from pipelines import train_captioner as command
-from pipelines.captioner_examples import CaptionedData, DataConfig, place_of
+from pipelines.captioner_examples import CaptionedData, DataConfig, held_out, place_of
+from pipelines.shard import main as shard
 from pipelines.train_captioner import main
 from recaption.caption_metrics import spoken
 from recaption.coca import model as coca
@@ -100,24 +103,57 @@ def test_a_dataset_need_not_be_local(films: Dataset) -> None:
     store.rm("/captioned", recursive=True)
 
 
-def test_held_out_clips_are_chosen_by_their_id_and_never_learnt_from(films: Dataset) -> None:
-    data = data_of(films)
-    everything = {captioned_films.clip_id(f, s) for f in range(4) for s in range(15)}
+@pytest.mark.parametrize("read", ["shards", "tables"])
+def test_held_out_are_whole_sources_and_never_learnt_from(films: Dataset, read: str) -> None:
+    data = data_of(films, read=read)
     lacking = captioned_films.clip_id(*captioned_films.LACKING)
+    source = {row["clip_id"]: row["source_id"] for row in films.read("clips").to_pylist()}
     assert data.n_lacking == 1
-    assert set(data.held_out) == {c for c in everything - {lacking} if place_of(c) < 0.2}
-    assert data.learnt == everything - {lacking} - set(data.held_out)
+    assert data.learnt | set(data.held_out) == source.keys() - {lacking}
+    assert data.learnt
+    assert data.held_out
+    assert not {source[c] for c in data.learnt} & {source[c] for c in data.held_out}
     assert {example.name for example in islice(data(0), 200)} == data.learnt
     # A stage that needs no dense caption takes the clip without one, and holds out the same others.
-    ssc = data_of(films, wanted={"short": 1.0})
+    ssc = data_of(films, read=read, wanted={"short": 1.0})
     assert ssc.n_lacking == 0
     assert set(ssc.held_out) - {lacking} == set(data.held_out)
     assert [example.name for example in data.validation(3)] == data.held_out[:3]
 
 
-def test_place_of_a_clip_is_what_it_always_was() -> None:
+def test_sources_are_held_out_by_their_id() -> None:
+    many = {f"{i:04x}-{shot}": f"{i:032x}" for i in range(1000) for shot in range(3)}
+    some = held_out(many, 0.1)
+    assert 0.08 < len(some) / len(many) < 0.12
+    assert some == {clip for clip in many if f"{clip[:4]}-0" in some}  # all shots of a source, or none
+    fewer = {clip: source for clip, source in many.items() if int(clip[:4], 16) < 500}
+    assert held_out(fewer, 0.1) == some & fewer.keys()  # new sources do not move old ones
+    two = {"a": "1", "b": "1", "c": "2"}
+    assert held_out(two, 0.01) in ({"a", "b"}, {"c"})
+    one = {f"{i:x}": "1" for i in range(1000)}
+    assert 0.08 < len(held_out(one, 0.1)) / 1000 < 0.12
+    assert held_out(many, 0.0) == set()
+
+
+def test_the_place_of_a_name_is_what_it_always_was() -> None:
     assert place_of("00") == pytest.approx(0.41652, abs=1e-5)
-    assert 0.08 < np.mean([place_of(f"{i:024x}") < 0.1 for i in range(3000)]) < 0.12
+
+
+def test_captions_that_were_not_chosen_or_tell_of_a_window_are_not_learnt(tmp_path: Path) -> None:
+    dataset = captioned_films.build(tmp_path)
+    key = captioned_films.clip_id(1, 1)
+    rows = dataset.read("captions").to_pylist()
+    for row in rows:
+        if row["clip_id"] == key:
+            row["chosen"] = False
+    new = {"clip_id": key, "kind": "short", "status": "ok", "captioner": "z"}
+    rows.append(new | {"caption_id": "w", "text": "a pink picture", "flags": ["part"], "chosen": None})
+    dataset.write("captions", pa.Table.from_pylist(rows, schema=CAPTIONS))
+    assert shard(["--dataset", dataset.uri, "--engine=local"]) == 0
+    for read in ("shards", "tables"):
+        data = data_of(dataset, read=read, wanted={"short": 1.0})
+        assert data.n_lacking == 1
+        assert key not in data.captions
 
 
 def test_vocabulary_is_of_learnt_captions_and_capped(films: Dataset) -> None:

@@ -6,6 +6,7 @@ import importlib.util
 import json
 import re
 import shutil
+import time
 from collections import Counter
 from dataclasses import replace
 from functools import cache
@@ -154,6 +155,22 @@ def test_alone_or_in_a_batch_the_words_are_the_same(
     assert max(texts.values()) == 1  # else the above shows nothing
     assert together["five", "dense", 0].text_raw == together["five", "dense", 1].text_raw
     assert all(result.text_raw and result.latency_ms for result in together.values())
+
+
+@pytest.mark.parametrize("largest", [8, 3])
+def test_latencies_of_a_batch_add_up_to_the_time_it_took(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, largest: int
+) -> None:
+    captioner = captioner_of(folder)
+    requests = [asked(str(number), scene(number, 4)) for number in range(8)]
+    captioner.caption(requests)  # what is loaded once belongs to nobody
+    masks = watch(captioner, monkeypatch, largest)
+    began = time.monotonic()
+    results = captioner.caption([*requests, asked("long", scene(9, 8), LONG)])
+    took_ms = (time.monotonic() - began) * 1000
+    assert [len(mask) for mask in masks] == ([8, 1] if largest == 8 else [8, 4, 2, 2, 4, 2, 2, 1])
+    told_ms = sum(result.latency_ms or 0 for result in results)
+    assert 0.5 * took_ms < told_ms <= took_ms
 
 
 def test_batches_keep_to_their_bounds(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

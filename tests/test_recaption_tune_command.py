@@ -42,6 +42,13 @@ def test_a_model_takes_over_the_captions_of_a_dataset(
     TransformersCaptioner(
         TransformersConfig(model=str(tmp_path / "run" / "model"))
     )  # it loads as a captioner
+    # A finished run is no answer to other captions, prompts or frames.
+    (tmp_path / "prompts").mkdir()
+    (tmp_path / "prompts" / "short.v9.txt").write_text("In a few words?")
+    for other in (["--frames=3"], ["--examples.held_out=0.4"], [f"--prompts={tmp_path / 'prompts'}"]):
+        assert main([*flags, *other]) == 2
+        assert "learnt from other captions, prompts or frames" in capsys.readouterr().err
+    assert main(flags) == 0
 
 
 def test_each_clip_shows_every_kind_in_turn_with_its_own_prompt_and_times(tmp_path: Path) -> None:

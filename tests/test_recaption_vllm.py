@@ -137,7 +137,7 @@ def test_second_tries_and_captions_from_text_are_rounds_of_their_own(dataset: Da
     rows = run(dataset, recipe_of(dataset, "dense", "structured", "rewrite"), answer)
     assert {row["status"] for row in rows} == {"ok"}
     for row in by_clip(rows, "dense").values():
-        assert (row["flags"], row["retries"], row["tokens_in"]) == (["second_try"], 1, 200)
+        assert (row["flags"], row["retries"], row["tokens_in"]) == (["length:under", "second_try"], 1, 200)
     assert all(row["flags"] == ["repaired"] for row in by_clip(rows, "structured").values())
     for clip, row in by_clip(rows, "rewrite").items():
         assert row["parent_id"] == by_clip(rows, "dense")[clip]["caption_id"]

@@ -14,7 +14,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from recaption.cleaning.absence import drop_absence
+from recaption.cleaning.control_tokens import drop_control_tokens
 from recaption.cleaning.hedges import drop_hedges
+from recaption.cleaning.inferences import drop_inferences
 from recaption.cleaning.language import why_wrong_language
 from recaption.cleaning.refusal import is_refusal
 from recaption.cleaning.repetition import why_repetitive
@@ -24,11 +26,11 @@ from recaption.cleaning.wrapping import drop_closing, drop_fence, drop_preamble,
 
 __all__ = ["CLEANER_VERSION", "Cleaned", "clean", "normalise"]
 
-CLEANER_VERSION = "2"
+CLEANER_VERSION = "3"
 
 Rule = Callable[[str], str]
-UNWRAP: tuple[Rule, ...] = (drop_thinking, drop_fence, drop_quotes, drop_preamble)
-TRIM: tuple[Rule, ...] = (drop_hedges, drop_absence)
+UNWRAP: tuple[Rule, ...] = (drop_thinking, drop_control_tokens, drop_fence, drop_quotes, drop_preamble)
+TRIM: tuple[Rule, ...] = (drop_hedges, drop_inferences, drop_absence)
 
 
 @dataclass(frozen=True)

@@ -157,7 +157,7 @@ _NO_VERB = set(
     ]
 )
 _NOT_FINITE = re.compile(
-    r"\b(?:to|not|n't|may|might|could|can|will|would|should|does|do|did|must|let|lets|make|makes) $",
+    r"(?:n't|\b(?:to|not|may|might|could|can|will|would|should|does|do|did|must|let|lets|make|makes)) $",
 )
 _LY_VERBS = {"fly ", "apply ", "reply ", "rely ", "supply ", "multiply "}
 

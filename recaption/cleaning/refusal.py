@@ -54,6 +54,13 @@ _REFUSAL = re.compile(
             rf"I (?:would|will|'d) need (?:the|to see)\b[^.]*\b{_MEDIA}",
             rf"As an? {_AI},? [^.\"]*\bI\b",
             rf"As an? {_AI}, I\b",
+            # No subject: "Unable to process the video."
+            rf"(?:(?:Error|ERROR|Sorry)[:,.]? )?(?:[Uu]nable to|[Nn]ot able to|[Ff]ailed to|[Cc]annot|[Cc]an't|"
+            rf"[Cc]ould not|[Cc]ouldn't) (?:{_SERVICE}|decode|read|display|play|retrieve|fetch)"
+            rf"(?: an?| the| this| your| any)? (?:[\w-]+ ){{0,3}}?(?:{_MEDIA}|content|request|descriptions?|"
+            rf"captions?)\b(?: [^,]*)?(?:[.!]|$|, (?:as|because|since|please)\b)",
+            rf"(?:Error|ERROR|Failure)(?: while| when| in)? (?:processing|loading|reading|decoding|opening|"
+            rf"analy[sz]ing) (?:the |this |your )?{_MEDIA}\b[^,]*$",
             # The video did not come.
             rf"(?:Unfortunately, )?(?:[Ii]t (?:seems|looks|appears)(?: like)?(?: that)? )?"
             rf"(?:[Yy]ou (?:have not|haven't|did not|didn't|forgot to) (?:{_MISSING}|provide|attach|upload|"
@@ -99,7 +106,8 @@ _NOT_THERE = re.compile(
     rf"(?:(?:[Uu]nfortunately|[Rr]egrettably),? )?(?:[Ii]t (?:seems|looks|"
     rf"appears)(?: like)?(?: that)? )?[Tt]he {_MEDIA} "
     rf"(?:is|are|was|were|could|did|has|have)(?: been| be)?(?: not|n't)?(?: been| be)? ?(?:missing|"
-    rf"{_MISSING}|load(?:ed)?|opened)\b[^,]*[.]?\s*"
+    rf"{_MISSING}|load(?:ed)?|opened|processed|analy[sz]ed|decoded|accessed|retrieved|played|"
+    r"described)\b[^,]*[.]?\s*"
 )
 
 

@@ -83,9 +83,28 @@ _AGREEING = (
     r"got it|yes|"
     r"no problem|yes, of course)"
 )
+# Talk before the caption begins: "Okay, so", "Alright, let's see."
+_FILLER = (
+    rf"(?:(?:(?:{_AGREEING}|well|right|so|now|hmm)[,.!:]* )+|(?:{_AGREEING}[,.!:]* )?(?:so,? )?let(?:'s| me) "
+    r"(?:see|look|take a look|describe|analy[sz]e|break|start)\b[^.:!\n\"]{0,60}[.:!]\s+)"
+)
+_TOPIC = r"(?:video|clip|footage|frames?|images?|scene)"
+# "In the picture the man holds up, a dog is visible": a picture in the picture.
+_HELD_UP = (
+    r"(?:an?|the|his|her) (?:(?!(?:an?|the|his|her|its|their|two|three)\b)[\w'-]+ ){1,4}?[\w'-]+"
+    r"(?: (?:in|on|at|above|over|behind|to|from|of|with|for) (?:an?|the|his|her) [\w'-]+)?, "
+    r"(?:an?|the|his|her|its|two|three|four|several|some|many|there|people)\b"
+)
 _PREAMBLE = re.compile(
     "|".join(
         (
+            rf"{_FILLER}(?={_MEDIUM} {_SHOWS}\b|in {_MEDIUM}\b|here(?:'s| is| are) |this is (?:an?|the) |(?:based on|"
+            rf"from|according to) {_MEDIUM}\b|{_SEEN}\b)",
+            rf"{_FILLER}(?:we have|I (?:can )?see)\s+(?=(?:an?|the|two|three|several|some|many)\s)",
+            rf"(?:{_AGREEING}[,.!:]* )?(?:so,? )?let(?:'s| me) [^.:!\n\"]{{0,40}}\b{_TOPIC}\b[^.:!\n\"]{{0,30}}"
+            r"[.:!]\s+",
+            rf"[*_#\s]*(?:\[{_LABEL}\]|\({_LABEL}\)|【{_LABEL}】|<{_LABEL}>)[*_ ]*:?[*_]*\s*(?=[\w\"'*_])"
+            r"(?!(?:is|are|appears?|reads?|flash(?:es)?|blinks?)\b)",
             rf"{_AGREEING}[!.]+\s+(?=[A-Z\"*#<`_])|{_AGREEING}:\s+(?-i:(?=[A-Z\"*#<`_]))",
             rf"{_AGREEING}[!.,]+ (?-i:I)\b[^.:!\n\"]{{0,60}}[.:!]\s*",
             rf"{_AGREEING}(?:[!.:,]+\s+(?=(?:below|the|this|in)\b)|[!.:,]*\s+(?=here(?:'s| is| are)\b))",
@@ -99,7 +118,7 @@ _PREAMBLE = re.compile(
             rf"(?:based on|from|according to|judging by|judging from|across|throughout|as (?:seen|"
             rf"shown) in) {_MEDIUM},\s*"
             rf"(?:{_SEEN}\s+)?",
-            rf"in {_MEDIUM}(?:,\s*(?:{_SEEN}\s+)?|\s+{_SEEN}\s+|\s+(?=(?:an?|the)\s))",
+            rf"in {_MEDIUM}(?:,\s*(?:{_SEEN}\s+)?|\s+{_SEEN}\s+|\s+(?=(?:an?|the)\s)(?!{_HELD_UP}))",
             rf"{_SEEN}\s+(?=(?:an?|the|two|three|several|some|many)\s)|(?:we|you|one) can see\s+|"
             rf"what (?:we|you)(?: can)? see is\s+",
             rf"(?!the (?:frames?|pictures?|scene) {_SHOWS} (?!an?\b|the\b|two\b|three\b|several\b|some\b|"

@@ -1,6 +1,6 @@
 """From an HTTP response to an answer, or to what kind of failure it is.
 
-    answer = read_answer(response)          # raises Passing for what another try may mend
+    answer = read_answer(response, max_tokens=512)      # raises Passing for what another try may mend
 
 429, 5xx and answers that cannot be read pass; another status is an answer with its full text as error.
 """
@@ -15,10 +15,12 @@ from typing import Any
 
 import httpx
 
-from recaption.captioner import Status
+from recaption.captioner import COUNT_MAX, Status, whole
 from recaption.openai.budget import Usage
 
 PASSING = (408, 409, 425, 429)
+#: Ways to say that the length limit stopped the answer.
+CUT_OFF = ("length", "max_tokens", "model_length")
 
 
 @dataclass(frozen=True)
@@ -71,43 +73,58 @@ class Passing(Exception):
         self.counts = counts
 
 
-def read_answer(response: httpx.Response) -> Answer:
-    """Read a whole response. Raises Passing."""
+def read_answer(response: httpx.Response, max_tokens: int) -> Answer:
+    """Read a whole response to a request for at most `max_tokens`. Raises Passing."""
     status = response.status_code
     if status != 200:
         # A quota that is used up answers 429 as well, but no pause mends it.
-        if (status in PASSING or status >= 500) and "insufficient_quota" not in response.text:
+        if (status in PASSING or status >= 500) and "insufficient_quota" not in _words(response):
             hold_s = retry_after_s(response.headers.get("retry-after"))
             raise Passing(told(response), hold_s=hold_s, usage=Usage(), counts=status != 429)
         return Answer("error", error=told(response), http_status=status)
     try:
         answer = response.json()
         choice = answer["choices"][0]
-        message, finish = choice["message"], choice.get("finish_reason")
-        text, refusal = message.get("content"), message.get("refusal")
+        message = choice["message"]
+        text, refusal, finish = map(
+            _text, (message.get("content"), message.get("refusal"), choice.get("finish_reason"))
+        )
         usage = answer.get("usage") or {}
         tokens = _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as damage:
-        found = f"malformed answer ({type(damage).__name__}: {damage}): {response.text[:2000]}"
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as damage:
+        found = f"malformed answer ({type(damage).__name__}: {damage}): {_words(response)[:2000]}"
         raise Passing(found) from damage
     if refusal or finish == "content_filter":
         return Answer("refused", text or refusal, None, finish, *tokens)
-    if isinstance(text, str) and text.strip():
-        return Answer("truncated" if finish == "length" else "ok", text, None, finish, *tokens)
-    if finish == "length":  # a model that thinks first; it would do so again
+    # Some servers leave the reason out; an answer of all the tokens that it may have did not end by itself.
+    cut_off = finish in CUT_OFF if finish else tokens[1] is not None and tokens[1] >= max_tokens
+    if text and text.strip():
+        return Answer("truncated" if cut_off else "ok", text, None, finish, *tokens)
+    if cut_off:  # a model that thinks first; it would do so again
         error = "stopped by the length limit before the first word: raise --captioner.openai.max_tokens"
         return Answer("error", None, error, finish, *tokens)
     used = Answer("error", None, None, finish, *tokens).usage
-    raise Passing(f"empty answer (finish_reason {finish!r}): {response.text[:2000]}", usage=used)
+    raise Passing(f"empty answer (finish_reason {finish!r}): {_words(response)[:2000]}", usage=used)
+
+
+def _text(value: Any) -> str | None:
+    """A text, whole; null for whatever else a server says in its place."""
+    return whole(value) if isinstance(value, str) else None
 
 
 def _count(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+    is_count = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= COUNT_MAX
+    return value if is_count else None
+
+
+def _words(response: httpx.Response) -> str:
+    """The body as text. The encoding that the server names is not asked: Python knows some that are no texts."""
+    return response.content.decode("utf-8", "replace")
 
 
 def told(response: httpx.Response) -> str:
     """The status and what the server says about it, in full up to 4,000 characters."""
-    return f"HTTP {response.status_code} {response.reason_phrase}: {response.text[:4000]}".strip()
+    return f"HTTP {response.status_code} {response.reason_phrase}: {_words(response)[:4000]}".strip()
 
 
 def retry_after_s(header: str | None) -> float | None:

@@ -5,7 +5,8 @@
     cache.get(digest)                       # the answer, or None
 
 One small JSON file per answer, `ab/ab12...json`, which appears whole or not at all. What cannot be read (damaged,
-cut off, put under another name) is a miss. Several workers and runs may share a cache.
+cut off, put under another name) is a miss. Several workers and runs may share a cache. What is worth keeping is what
+a caption comes of: a refusal in prose or JSON that does not fit would be said again at every retry.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from curate.errors import BadInput
+from recaption.captioner import CaptionRequest
 from recaption.openai.answer import Answer
+from recaption.reading import USABLE, read
 
 log = logging.getLogger(__name__)
 
@@ -81,6 +84,15 @@ class AnswerCache:
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
+
+
+def worth_keeping(request: CaptionRequest, answer: Answer) -> bool:
+    """Whether the answer is whole and a caption comes of it by today's rules."""
+    if answer.status != "ok":
+        return False
+    text = answer.text or ""
+    found = read(request.kind, text, [], truncated=False, camera=None, suffix="", lang=request.lang)
+    return found["status"] in USABLE
 
 
 def _seal(digest: str, answer: dict) -> str:

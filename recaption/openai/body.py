@@ -40,7 +40,7 @@ class Body:
 
 
 def make_body(request: CaptionRequest, config: OpenAIConfig) -> Body:
-    """Encode a request. Raises ValueError if a frame is no (H, W, 3) uint8."""
+    """Encode a request. Raises ValueError for frames that are no (H, W, 3) uint8 or that no encoder takes."""
     temperature = config.temperature if request.temperature is None else request.temperature
     pictures, extra = _pictures(request, config)
     fields: dict[str, Any] = {
@@ -51,15 +51,21 @@ def make_body(request: CaptionRequest, config: OpenAIConfig) -> Body:
         "seed": request.seed,
         **extra,
     }
-    plain = content = json.dumps(fields).encode()
+    plain = content = _as_json(fields, config)
     if request.schema is not None:
         schema = {"name": request.kind, "schema": request.schema, "strict": True}
         fields["response_format"] = {"type": "json_schema", "json_schema": schema}
-        content = json.dumps(fields).encode()
+        content = _as_json(fields, config)
     digest = hashlib.blake2b(digest_size=16)
     digest.update(json.dumps(config.revision).encode())
     digest.update(content)
     return Body(content, plain, digest.hexdigest())
+
+
+def _as_json(fields: dict[str, Any], config: OpenAIConfig) -> bytes:
+    """The body, with the fields that the configuration adds and without those that it takes away."""
+    changed = {**fields, **config.extra}
+    return json.dumps({name: value for name, value in changed.items() if value is not None}).encode()
 
 
 def _pictures(request: CaptionRequest, config: OpenAIConfig) -> tuple[list[dict[str, Any]], dict[str, Any]]:
@@ -102,30 +108,44 @@ def jpeg_url(frame: np.ndarray, quality: int) -> str:
 
 
 def jpeg(frame: np.ndarray, quality: int) -> bytes:
-    """A frame (H, W, 3) uint8 RGB as a JPEG file. Raises ValueError for another shape or type."""
+    """A frame (H, W, 3) uint8 RGB as a JPEG file. Raises ValueError for another shape or type, or a side too long."""
     import cv2
 
     _check(frame)
     picture = np.ascontiguousarray(frame[..., ::-1])
-    _, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    try:
+        made, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    except cv2.error as error:
+        raise ValueError(f"a frame {frame.shape} cannot be a JPEG: {error}") from error
+    if not made:
+        raise ValueError(f"a frame {frame.shape} cannot be a JPEG")
     return data.tobytes()
 
 
 def mp4(frames: np.ndarray, frames_per_s: Fraction) -> bytes:
-    """Frames (T, H, W, 3) uint8 RGB as an H.264 file; an odd last row or column is doubled, as 4:2:0 needs."""
+    """Frames (T, H, W, 3) uint8 RGB as an H.264 file; an odd last row or column is doubled, as 4:2:0 needs.
+
+    Raises ValueError for another shape or type, and for what the encoder refuses.
+    """
     import av
 
     _check(frames[0])
     height, width = frames.shape[1:3]
     frames = np.pad(frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
     file = io.BytesIO()
-    with av.open(file, "w", format="mp4") as out:
-        stream = out.add_stream("libx264", rate=frames_per_s, options={"crf": "12", "preset": "veryfast"})
-        stream.height, stream.width, stream.pix_fmt = frames.shape[1], frames.shape[2], "yuv420p"
-        stream.thread_count = 1  # the same frames are the same bytes, and so the same answer in the cache
-        for picture in frames:
-            out.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")))
-        out.mux(stream.encode())
+    try:
+        with av.open(file, "w", format="mp4") as out:
+            stream = out.add_stream("libx264", rate=frames_per_s, options={"crf": "12", "preset": "veryfast"})
+            stream.height, stream.width, stream.pix_fmt = frames.shape[1], frames.shape[2], "yuv420p"
+            stream.thread_count = 1  # the same frames are the same bytes, and so the same answer in the cache
+            for picture in frames:
+                frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+                out.mux(stream.encode(frame))
+            out.mux(stream.encode())
+    except av.FFmpegError as error:
+        raise ValueError(
+            f"frames {frames.shape} at {float(frames_per_s):g} per second cannot be an H.264 file: {error}"
+        ) from error
     return file.getvalue()
 
 

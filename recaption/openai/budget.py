@@ -104,6 +104,7 @@ class Ledger:
             option, used = f"max_cost_usd={dollars}", f"{self.cost_usd(self.used) or 0:.6g} US dollars"
             more = f"{self.cost_usd(need) or 0:.6g}"
         return (
-            f"budget: not asked, because {option} would be passed: {used} are used and the next request may use "
-            f"{more}. Raise --captioner.openai.budget.{option.split('=')[0]} and run again with --retry=failed."
+            f"budget: not asked, because {option} (this worker's share) would be passed: {used} are used and the "
+            f"next request may use {more}. Raise "
+            f"--captioner.openai.budget.{option.split('=')[0]} and run again with --retry=failed."
         )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import json
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -10,11 +11,14 @@ from curate.errors import BadInput
 from recaption.captioner import CaptionerIdentity
 
 FramesAs = Literal["image_url", "video_jpeg", "video_mp4"]
+#: Fields of a request that `extra` cannot change, and those that it can only take away.
+FIXED = ("model", "messages", "stream", "n")
+SET_ELSEWHERE = ("max_tokens", "temperature", "seed", "response_format")
 
 
 @dataclass(frozen=True)
 class RateLimits:
-    """How often a worker asks at most. Null sets no limit.
+    """How often all workers together ask at most; each has an equal share. Null sets no limit.
 
     Attributes:
         requests_per_minute: most requests, retries included; they are spread evenly over the minute.
@@ -29,10 +33,19 @@ class RateLimits:
             "limits", requests_per_minute=self.requests_per_minute, tokens_per_minute=self.tokens_per_minute
         )
 
+    def share(self, workers: int) -> RateLimits:
+        """The limits of one of so many workers."""
+        return RateLimits(
+            _part(self.requests_per_minute, workers),
+            _part(self.tokens_per_minute, workers),
+        )
+
 
 @dataclass(frozen=True)
 class Budget:
-    """What a worker may use up; then no further request is sent and the rest of the rows say so. Null is no limit.
+    """What a run may use up; then no further request is sent and the rest of the rows say so. Null is no limit.
+
+    Each worker has an equal share, and a worker that is started again has it anew.
 
     Attributes:
         max_tokens_total: tokens of prompts and answers together.
@@ -59,6 +72,20 @@ class Budget:
             raise BadInput(
                 "openai.budget counts dollars by two prices: give both usd_per_million_in and usd_per_million_out."
             )
+
+    @property
+    def is_limited(self) -> bool:
+        """False if there are prices at most."""
+        return self.max_tokens_total is not None or self.max_cost_usd is not None
+
+    def share(self, workers: int) -> Budget:
+        """The budget of one of so many workers."""
+        tokens = self.max_tokens_total
+        return replace(
+            self,
+            max_tokens_total=None if tokens is None else max(1, tokens // workers),
+            max_cost_usd=_part(self.max_cost_usd, workers),
+        )
 
 
 @dataclass(frozen=True)
@@ -89,7 +116,8 @@ class OpenAIConfig:
         timeout_s: longest silence of the server while an answer is awaited, in seconds.
         connect_timeout_s: longest wait for a connection, in seconds.
         deadline_s: longest time for one caption with all its tries and pauses, in seconds; waiting for the rate
-            limit or the budget does not count. A server that is down for so long fails the rows that follow.
+            limit or the budget does not count. A server that is down or busy (429) for so long, or that asks to be
+            left alone for longer, fails the rows that follow.
         retries: most tries after the first; what a server refuses that is busy (429) or down is not counted.
         backoff_s: pause before the first retry; doubles each time, with jitter.
         backoff_max_s: longest pause of our own choice; what Retry-After asks for is waited in full, by everyone.
@@ -101,6 +129,9 @@ class OpenAIConfig:
             video_url (vLLM alone; it drops frames after the 32nd unless it was started with a higher
             --media-io-kwargs num_frames); video_mp4 sends one video_url with an H.264 file (vLLM, SGLang).
         jpeg_quality: of the frames sent, 1 to 100.
+        extra: fields to add to the body of every request, and with null fields to leave out, where a model asks for
+            it: {max_tokens: null, max_completion_tokens: 2048, temperature: null} or
+            {chat_template_kwargs: {enable_thinking: false}}. Part of a caption's identity.
         cache: folder or URI that keeps every good answer under a hash of its request, so that none is paid twice;
             null keeps none.
         limits: how often the server is asked.
@@ -124,6 +155,7 @@ class OpenAIConfig:
     frame_height: int = 480
     frames_as: FramesAs = "image_url"
     jpeg_quality: int = 90
+    extra: dict[str, Any] = field(default_factory=dict)
     cache: str | None = None
     limits: RateLimits = field(default_factory=RateLimits)
     budget: Budget = field(default_factory=Budget)
@@ -149,6 +181,17 @@ class OpenAIConfig:
             raise BadInput("openai.retries, openai.backoff_s and openai.backoff_max_s must not be negative.")
         if not 1 <= self.jpeg_quality <= 100:
             raise BadInput(f"openai.jpeg_quality={self.jpeg_quality} must be from 1 to 100.")
+        _check_extra(self.extra)
+
+    @property
+    def answer_tokens(self) -> int:
+        """The longest answer in tokens, by whichever field says so."""
+        told = self.extra.get("max_completion_tokens")
+        return self.max_tokens if told is None else int(told)
+
+    def share(self, workers: int) -> OpenAIConfig:
+        """The configuration of one of so many workers, which together keep to these limits and this budget."""
+        return replace(self, limits=self.limits.share(workers), budget=self.budget.share(workers))
 
     def identity(self) -> CaptionerIdentity:
         """What a caption_id knows of this backend: what may change the words, so neither address nor limits."""
@@ -159,11 +202,36 @@ class OpenAIConfig:
             "max_tokens": self.max_tokens,
             "jpeg_quality": self.jpeg_quality,
         }
-        if (
-            self.frames_as != "image_url"
-        ):  # told only then: captions made before the choice existed stay valid
+        # What is as it always was is not told: captions made before there was a choice stay valid.
+        if self.frames_as != "image_url":
             sampling["frames_as"] = self.frames_as
+        if self.extra:
+            left_out = self.extra.keys() & SET_ELSEWHERE
+            sampling = {name: value for name, value in sampling.items() if name not in left_out}
+            sampling["extra"] = self.extra
         return CaptionerIdentity("openai", self.model, self.revision, sampling)
+
+
+def _check_extra(extra: dict[str, Any]) -> None:
+    """Raise BadInput for fields that cannot be sent, or that another setting is for."""
+    try:
+        json.dumps(extra, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise BadInput(f"openai.extra={extra} cannot be sent as JSON: {error}.") from error
+    for name, value in extra.items():
+        if name in FIXED:
+            raise BadInput(f"openai.extra must not hold {name!r}: what is sent and read here depends on it.")
+        if name in SET_ELSEWHERE and value is not None:
+            raise BadInput(
+                f"openai.extra can only leave {name!r} out ({name}: null): its value comes from elsewhere."
+            )
+    limit = extra.get("max_completion_tokens")
+    if limit is not None and not (type(limit) is int and limit > 0):
+        raise BadInput(f"openai.extra: max_completion_tokens={limit!r} must be a whole number above 0.")
+
+
+def _part(amount: float | None, workers: int) -> float | None:
+    return None if amount is None else amount / workers
 
 
 def _positive(group: str | None, **values: float | None) -> None:

@@ -4,9 +4,10 @@
         --captioner.openai.base_url=http://127.0.0.1:8000/v1 --captioner.openai.model=Qwen/Qwen2.5-VL-7B-Instruct
 
 One event loop and one connection pool serve all batches and all threads of a worker. A request waits for its turn
-(rate_limit, budget), for the server to be up (circuit_breaker), and is then asked. What fails in passing (429,
+(allowance), for the server to be up (circuit_breaker), and is then asked. What fails in passing (429,
 5xx, time-outs, broken connections, malformed answers) is tried again after a jittered, growing pause, or the
-pause that the server asks for. What fails for good is a result with the full error text.
+pause that the server asks for. What fails for good is a result with the full error text. Only a server that lets us
+in with nothing (a wrong key, model or address) ends the run.
 """
 
 from __future__ import annotations
@@ -20,19 +21,31 @@ from dataclasses import dataclass, field
 
 import httpx
 
+from curate.errors import BadInput
 from recaption.captioner import CaptionRequest, CaptionResult
+from recaption.openai.access import Access
+from recaption.openai.allowance import Allowance
 from recaption.openai.answer import Answer, Passing, read_answer
-from recaption.openai.answer_cache import AnswerCache
+from recaption.openai.answer_cache import AnswerCache, worth_keeping
 from recaption.openai.background_loop import BackgroundLoop
 from recaption.openai.body import Body, make_body
-from recaption.openai.budget import BudgetSpent, Ledger, Usage
+from recaption.openai.budget import BudgetSpent, Usage
 from recaption.openai.circuit_breaker import CircuitBreaker, ServerDown
 from recaption.openai.client import open_client, without_key
 from recaption.openai.config import OpenAIConfig
-from recaption.openai.rate_limit import TokenBucket
-from recaption.openai.token_estimate import TokenEstimate
 
 NO_GUIDED_DECODING = (400, 422)
+#: What a request can do wrong on its way into bytes, and an answer on its way back.
+ROW_ERRORS = (
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    RuntimeError,
+    MemoryError,
+    OSError,
+)
 
 
 @dataclass
@@ -42,7 +55,6 @@ class _Row:
     request: CaptionRequest
     body: Body
     deadline: asyncio.Timeout
-    began: float
     tries: int = 0
     errors: list[str] = field(default_factory=list)
     used: list[Usage] = field(default_factory=list)
@@ -56,10 +68,8 @@ class OpenAICaptioner:
         self.config = config
         self.identity = config.identity()
         self._cache = AnswerCache(config.cache) if config.cache else None
-        self._ledger = Ledger(config.budget)
-        self._requests = TokenBucket(config.limits.requests_per_minute)
-        self._tokens = TokenBucket(config.limits.tokens_per_minute)
-        self._estimate = TokenEstimate()
+        self._allowance = Allowance(config)
+        self._access = Access(config)
         self._breaker = CircuitBreaker(
             config.breaker.failures,
             pause_s=config.breaker.pause_s,
@@ -75,8 +85,14 @@ class OpenAICaptioner:
         self._finalizer.atexit = False  # the loop's thread ends with the program anyway
 
     def caption(self, requests: list[CaptionRequest]) -> list[CaptionResult]:
-        """One result per request, in the order of the requests."""
-        return self._loop.run(self._all(requests))
+        """One result per request, in the order of the requests.
+
+        Raises BadInput if the server has refused whatever was asked: it does not know the key or the model.
+        """
+        results = self._loop.run(self._all(requests))
+        if self._access.denied:
+            raise BadInput(self._access.denied)
+        return results
 
     def close(self) -> None:
         """Close the connections; otherwise done when the captioner is no longer used."""
@@ -85,7 +101,7 @@ class OpenAICaptioner:
     @property
     def used(self) -> Usage:
         """Tokens used so far, by the server's count or, where it told none, by estimate."""
-        return self._ledger.used
+        return self._allowance.used
 
     async def _all(self, requests: list[CaptionRequest]) -> list[CaptionResult]:
         async with asyncio.TaskGroup() as group:
@@ -95,25 +111,35 @@ class OpenAICaptioner:
     async def _one(self, request: CaptionRequest) -> CaptionResult:
         async with self._slots:
             began = time.monotonic()
+            if self._access.denied:
+                return _result(request, Answer("error", error=self._access.denied))
             try:
                 # In a thread: JPEGs take longer to make than all else here, and leave Python alone meanwhile.
                 body, kept = await asyncio.to_thread(self._prepare, request)
-            except (ValueError, TypeError, RuntimeError) as error:
-                return _result(request, Answer("error", error=f"{type(error).__name__}: {error}"), began)
+            except ROW_ERRORS as error:
+                return _result(request, Answer("error", error=f"{type(error).__name__}: {error}"))
             if kept is not None:
-                return _result(request, kept, began, cost_usd=self._ledger.cost_usd(Usage()))
+                return _result(request, kept, cost_usd=self._allowance.cost_usd(Usage()))
             deadline = asyncio.timeout(self.config.deadline_s)
-            row = _Row(request, body, deadline, began)
+            row = _Row(request, body, deadline)
             answer = await self._answer(row)
-            if self._cache and _is_good(request, answer):
-                await asyncio.to_thread(self._cache.put, body.digest, answer)
-            cost = self._ledger.cost_usd(sum(row.used, Usage())) if row.used else None
-            return _result(request, answer, began, retries=max(0, row.tries - 1), cost_usd=cost)
+            latency_ms = (time.monotonic() - began) * 1000
+            if self._cache:
+                await asyncio.to_thread(self._keep, row, answer)
+            cost = self._allowance.cost_usd(sum(row.used, Usage())) if row.used else None
+            retries = max(0, row.tries - 1)
+            return _result(request, answer, latency_ms=latency_ms, retries=retries, cost_usd=cost)
 
     def _prepare(self, request: CaptionRequest) -> tuple[Body, Answer | None]:
         """What to send, and what was answered to it before."""
         body = make_body(request, self.config)
-        return body, self._cache.get(body.digest) if self._cache else None
+        kept = self._cache.get(body.digest) if self._cache else None
+        # Kept under older rules perhaps; what is of no use today is asked for again.
+        return body, kept if kept and worth_keeping(request, kept) else None
+
+    def _keep(self, row: _Row, answer: Answer) -> None:
+        if self._cache and worth_keeping(row.request, answer):
+            self._cache.put(row.body.digest, answer)
 
     async def _answer(self, row: _Row) -> Answer:
         """The answer after as many tries as it takes; never raises for what a server may do."""
@@ -130,7 +156,7 @@ class OpenAICaptioner:
         except ServerDown as error:
             answer = Answer("error")
             errors.append(str(error))
-        except (httpx.HTTPError, httpx.InvalidURL, ValueError, RuntimeError) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, *ROW_ERRORS) as error:
             answer = Answer("error")
             errors.append(f"{type(error).__name__}: {error}")
         if answer.status != "error":
@@ -164,80 +190,51 @@ class OpenAICaptioner:
 
     async def _ask(self, row: _Row, content: bytes) -> Answer:
         """One try, when it is allowed. Raises Passing; whatever happens, its tokens are in the books."""
-        need = await self._turn(row)
-        used = Usage()  # what is not sent costs nothing
-        probe = False
-        try:
+        async with self._allowance.turn(row.request, row.deadline) as bill:
             probe = await self._breaker.admit()
             row.tries += 1
-            used = need  # an answer that is late, or cut off, may have been generated all the same
-            answer = read_answer(await self._post(content, probe))
+            bill.used = bill.need  # an answer that is late, or cut off, may have been generated all the same
+            try:
+                answer = read_answer(await self._post(content, probe), self.config.answer_tokens)
+            except Passing as failure:
+                failure.counts &= not probe  # a probe that fails says nothing about its request
+                if failure.usage is not None:
+                    bill.used = failure.usage
+                    row.used.append(failure.usage)
+                if failure.hold_s is not None:
+                    self._breaker.hold(failure.hold_s)
+                raise
+            self._access.learn(answer)
             if answer.usage is not None:
-                used = answer.usage
-                row.used.append(used)
-            if answer.tokens_in:
-                self._estimate.learn(row.request, answer.tokens_in)
+                bill.used = answer.usage
+                row.used.append(answer.usage)
+            if answer.http_status == 200:
+                self._allowance.learn(row.request, answer.tokens_in)
             return answer
-        except Passing as failure:
-            failure.counts &= not probe  # a probe that fails says nothing about its request
-            if failure.usage is not None:
-                used = failure.usage
-                row.used.append(used)
-            if failure.hold_s is not None:
-                self._breaker.hold(min(failure.hold_s, self.config.deadline_s))
-            raise
-        finally:
-            self._ledger.settle(need, used)
-            self._tokens.give_back(need.total - used.total)
-
-    async def _turn(self, row: _Row) -> Usage:
-        """Wait until the budget and the rate allow a request, and set aside what it may use.
-
-        These waits are ours, not the server's: they put the deadline off.
-        """
-        now = asyncio.get_running_loop().time
-        until, began = row.deadline.when(), now()
-        row.deadline.reschedule(None)
-        need = Usage(self._estimate.of(row.request), self.config.max_tokens)
-        await self._ledger.reserve(need)
-        try:
-            await asyncio.sleep(
-                max(self._requests.reserve(1, now()), self._tokens.reserve(need.total, now()))
-            )
-        except BaseException:
-            self._ledger.settle(need, Usage())
-            raise
-        row.deadline.reschedule(None if until is None else until + now() - began)
-        return need
 
     async def _post(self, content: bytes, probe: bool) -> httpx.Response:
         """Send and receive; the breaker learns how it went. Raises Passing without a response."""
-        alive, why = False, "no answer before the deadline"
+        alive, busy, why = False, False, "no answer before the deadline"
         try:
             response = await self._client.post("chat/completions", content=content)
-            alive, why = response.status_code < 500, f"HTTP {response.status_code}"
+            status = response.status_code
+            alive, busy, why = status < 500, status == 429, f"HTTP {status} {response.reason_phrase}"
             return response
         except httpx.RequestError as error:  # time-outs, refused and broken connections, broken encodings
             why = f"{type(error).__name__}: {error}"
             unsent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
             raise Passing(why, usage=Usage() if unsent else None) from error
         finally:
-            self._breaker.done(probe, alive=alive, why=why)
-
-
-def _is_good(request: CaptionRequest, answer: Answer) -> bool:
-    """Worth keeping: whole, and JSON where JSON was asked for."""
-    if request.schema is None or answer.status != "ok":
-        return answer.status == "ok"
-    try:
-        json.loads(answer.text or "")
-    except ValueError:
-        return False
-    return True
+            self._breaker.done(probe, alive=alive, busy=busy, why=why)
 
 
 def _result(
-    request: CaptionRequest, answer: Answer, began: float, *, retries: int = 0, cost_usd: float | None = None
+    request: CaptionRequest,
+    answer: Answer,
+    *,
+    latency_ms: float | None = None,
+    retries: int = 0,
+    cost_usd: float | None = None,
 ) -> CaptionResult:
     return CaptionResult(
         *request.key[:2],
@@ -247,7 +244,7 @@ def _result(
         finish_reason=answer.finish_reason,
         tokens_in=answer.tokens_in,
         tokens_out=answer.tokens_out,
-        latency_ms=(time.monotonic() - began) * 1000,
+        latency_ms=latency_ms,
         retries=retries,
         cost_usd=cost_usd,
         window=request.window,

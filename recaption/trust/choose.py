@@ -8,8 +8,9 @@ A candidate's value is its fit (`recaption.trust.scores`), plus how far the othe
 penalty for each flag. Captioners err in different places, so what two of three say is more often right than any one
 of them: on 600 clips of the procedural world, three captioners with 0.88, 0.89 and 0.88 of the attributes right
 become one with 0.966, or 0.974 where attributes can be read too; with a least agreement of 0.4 that is 0.970 on 96
-% of the clips, or 0.985 on 92 % (2026-11-21). Where fit is not known, nothing is thrown away: among candidates with
-equal flags the current run goes first, then the newest.
+% of the clips, or 0.985 on 92 % (2026-11-21). Where fit is not known, nothing is thrown away but captions that
+repeat across clips, for nothing speaks for those: among candidates with equal flags the current run goes first, then
+the newest.
 """
 
 from __future__ import annotations
@@ -17,12 +18,13 @@ from __future__ import annotations
 import datetime
 import math
 from collections.abc import Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import Any
 
 import numpy as np
 
+from recaption.cleaning.repeats import FLAG as REPEATED
 from recaption.rows import PART, USABLE
 from recaption.trust.scores import SUSPECT
 
@@ -61,15 +63,17 @@ class ChoicePolicy:
         fit_weight: of the fit.
         agreement_weight: of the agreement of the other candidates, -1 to 1.
         penalties: subtracted per flag, by its name or by what stands before its colon.
-        least_fit: none is chosen if the best one's fit less its penalties is below it; null chooses always.
-        least_agreement: none is chosen if the others agree less with the best one; null chooses always. Both are
-            never applied where fit is not known, nor the second to one candidate alone.
+        least_fit: none is chosen if the best one's fit less its penalties is below it, and a caption that repeats
+            across clips only if its fit is known and reaches it; null chooses always.
+        least_agreement: none is chosen if the others agree less with the best one; null chooses always. Where not
+            every fit is known neither is applied to captions that do not repeat, nor ever the second to one
+            candidate alone.
     """
 
     fit_weight: float = 1.0
     agreement_weight: float = 3.0
     penalties: Mapping[str, float] = field(
-        default_factory=lambda: {"fact": 1.0, SUSPECT: 2.0, "repeated_across_clips": 1.0, "truncated": 0.5}
+        default_factory=lambda: {"fact": 1.0, SUSPECT: 2.0, REPEATED: 1.0, "truncated": 0.5}
     )
     least_fit: float | None = 1.5
     least_agreement: float | None = 0.0
@@ -82,7 +86,7 @@ class Choice:
     Attributes:
         caption_id: the caption to train on; null if none can be trusted.
         reason: why none is chosen, with the figures of the best; null otherwise.
-        values: value of each candidate, in their order.
+        values: value of each candidate, in their order; -inf of those that are out of the question.
     """
 
     caption_id: str | None
@@ -97,6 +101,15 @@ def choose(candidates: Sequence[Candidate], policy: ChoicePolicy | None = None) 
         return Choice(None, "no usable caption", ())
     # Candidates are compared by what is known of all of them.
     known = all(candidate.fit is not None for candidate in candidates)
+    free = [i for i, candidate in enumerate(candidates) if known or not _merely_repeats(candidate, policy)]
+    if not free:
+        return Choice(
+            None, "it repeats across clips, and no known fit speaks for it", (-math.inf,) * len(candidates)
+        )
+    if len(free) < len(candidates):  # the others have no say in the choice either
+        choice = choose([candidates[i] for i in free], policy)
+        value = dict(zip(free, choice.values, strict=True))
+        return replace(choice, values=tuple(value.get(i, -math.inf) for i in range(len(candidates))))
     fits = [float(candidate.fit or 0.0) if known else 0.0 for candidate in candidates]
     agreed = agreement(candidates)
     # Rounded, so that candidates that are equal but for the order of a sum stay equal.
@@ -149,6 +162,13 @@ def choose_all(
         )
         groups.setdefault((row["clip_id"], row["kind"]), []).append(candidate)
     return {group: choose(candidates, policy) for group, candidates in groups.items()}
+
+
+def _merely_repeats(candidate: Candidate, policy: ChoicePolicy) -> bool:
+    """Whether it is one text on many clips, and not known to fit this one."""
+    if REPEATED not in candidate.flags or policy.least_fit is None:
+        return False
+    return candidate.fit is None or candidate.fit - penalty(candidate.flags, policy) < policy.least_fit
 
 
 def _distrust(

@@ -4,27 +4,28 @@
     what_is_lost("a red disc moves left", "A small red disc travels to the right over a sandy desert.")
     # "says 'right' where the prompt says 'left'"
 
-Looked for are the prompt's words of content (plain inflections count as the word), colours, sizes and numbers
-beside the same noun, directions of the subject apart from those of the camera, what is said to be absent, and
-quoted text letter by letter. It knows words, not meaning: a rewrite it refuses may be good, and costs only itself.
+Looked for are the prompt's words of content (plain inflections count as the word), colours, sizes, numbers and other
+words before a noun beside the same noun, directions of the subject apart from those of the camera, what is said to be
+absent, and quoted text letter by letter. It knows words, not meaning: a rewrite it refuses may be good, and costs only
+itself; and who does what to whom it does not know ("a dog chases a cat", "a cat chases a dog").
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from recaption.cleaning.clean import normalise
-from recaption.upsampling.word_forms import COLOURS, COUNTS, EMPTY, NEGATIONS, SIZES, forms
+from recaption.upsampling.class_words import CLASSES, Stated, classed, singled
+from recaption.upsampling.noun_phrases import BARRIER, attributes, said_of
+from recaption.upsampling.word_forms import EMPTY, NEGATIONS, forms
 from recaption.upsampling.word_ways import Way, opposite, take_ways
 
-CHECK_VERSION = "1"
+CHECK_VERSION = "2"
 #: word of the prompt -> words or phrases, any of which says the same.
 Synonyms = Mapping[str, tuple[str, ...]]
 
-_CLASSES: dict[str, Mapping[str, int | str]] = {"colour": COLOURS, "size": SIZES, "count": COUNTS}
-_BARRIER = "|"
 _BIG = ("large", "giant", "gigantic", "enormous")
 _OPPOSITE_SIZES = {"small": _BIG, **dict.fromkeys(_BIG, ("small",)), "short": ("long", "tall"), "long": ("short",),
                    "tall": ("short",), "wide": ("narrow",), "narrow": ("wide",)}  # fmt: skip
@@ -40,9 +41,6 @@ _INSIDE_NEGATION = frozenset(("a", "an", "the", "any", "or", "nor", "his", "her"
                               "do", "does", "did", "have", "has", "had"))  # fmt: skip
 
 
-_Stated = tuple[str, int | str, tuple[str, ...]]
-
-
 @dataclass
 class _Said:
     """What a text says.
@@ -54,6 +52,8 @@ class _Said:
         absent: those of `negated` that directly follow "no" or "without".
         stated: (class, value, nouns) of colours, sizes and numbers; of several nouns, one of them has it.
         values: (class, value) of those, with or without a noun.
+        told: (word, nouns) of all else that stands before a noun; of several nouns, it tells of one of them.
+        sentences: its sentences as they stand.
         single: nouns that "a" or "an" makes single.
         ways: directions, with whose they are.
     """
@@ -62,8 +62,10 @@ class _Said:
     words: list[str] = field(default_factory=list)
     negated: list[str] = field(default_factory=list)
     absent: set[str] = field(default_factory=set)
-    stated: set[_Stated] = field(default_factory=set)
+    stated: set[Stated] = field(default_factory=set)
     values: set[tuple[str, int | str]] = field(default_factory=set)
+    told: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
+    sentences: list[str] = field(default_factory=list)
     single: set[str] = field(default_factory=set)
     ways: set[Way] = field(default_factory=set)
 
@@ -79,6 +81,7 @@ def what_is_lost(prompt: str, rewrite: str, synonyms: Synonyms | None = None) ->
         _lost_word(old, new, synonyms)
         or _lost_attribute(old, new, synonyms)
         or _lost_way(old, new)
+        or _lost_noun(old, new, synonyms)
         or _lost_negation(old, new)
     )
 
@@ -86,7 +89,7 @@ def what_is_lost(prompt: str, rewrite: str, synonyms: Synonyms | None = None) ->
 def _lost_word(old: _Said, new: _Said, synonyms: Synonyms) -> str | None:
     there = frozenset[str]().union(*map(forms, [*new.words, *(way.verb for way in new.ways)]))
     for word in old.words:
-        if any((name, table[word]) in new.values for name, table in _CLASSES.items() if word in table):
+        if any((name, table[word]) in new.values for name, table in CLASSES.items() if word in table):
             continue
         if not forms(word) & there and not _said_otherwise(word, new.text, synonyms):
             return f"drops {word!r}"
@@ -125,6 +128,15 @@ def _lost_way(old: _Said, new: _Said) -> str | None:
         back = opposite(way.to)
         if way.plain and (way.whose, back) in ours and (way.whose, way.to) not in ours:
             return f"says {way.to!r} where the prompt says {back!r}"
+    return None
+
+
+def _lost_noun(old: _Said, new: _Said, synonyms: Synonyms) -> str | None:
+    for word, nouns in old.told:
+        # What is said in other words altogether cannot be followed to its noun.
+        elsewhere = not any(forms(word) & forms(other) for other in new.words)
+        if not elsewhere and not said_of(word, nouns, new.sentences, lambda a, b: _same(a, b, synonyms)):
+            return f"no longer says {word!r} of {nouns[-1]!r}"
     return None
 
 
@@ -177,19 +189,20 @@ def _plain(text: str) -> str:
 
 
 def _read(text: str) -> _Said:
-    said = _Said(text)
+    said = _Said(text, sentences=re.split(r"[.;:!?()\n]+", text))
     # "small, red" is one phrase; what the camera does is another clause than what the subject does.
-    named = "|".join(sorted((word for table in _CLASSES.values() for word in table), key=len, reverse=True))
+    named = "|".join(sorted((word for table in CLASSES.values() for word in table), key=len, reverse=True))
     text = re.sub(rf"\b({named}), (?=(?:{named})\b)", r"\1 ", text)
     for clause in re.split(r"[.,;:!?()\n]+|\b(?:while|as|which|that)\b|\band (?=(?:the )?camera\b)", text):
         rest = take_ways(clause, said.ways, camera=bool(_CAMERA.search(clause)))
         tokens = re.findall(r"[^\W_]+|\|", rest)
         _read_words(tokens, said)
-        for name, value, nouns in _attributes(tokens):
+        for name, value, nouns in classed(tokens):
             said.values.add((name, value))
             if nouns:
                 said.stated.add((name, value, nouns))
-        said.single.update(_single(tokens))
+        said.told.extend(attributes(tokens))
+        said.single.update(singled(tokens))
     return said
 
 
@@ -198,57 +211,9 @@ def _read_words(tokens: list[str], said: _Said) -> None:
     for word in tokens:
         if word in NEGATIONS:
             negation = word
-        elif word == _BARRIER or (word in EMPTY and word not in _INSIDE_NEGATION):
+        elif word == BARRIER or (word in EMPTY and word not in _INSIDE_NEGATION):
             negation = None
         elif word not in EMPTY:
             (said.negated if negation else said.words).append(word)
             if negation in ("no", "without"):
                 said.absent.add(word)
-
-
-def _class_of(word: str) -> str | None:
-    return next((name for name, table in _CLASSES.items() if word in table), None)
-
-
-def _attributes(tokens: list[str]) -> Iterator[_Stated]:
-    """(class, value, nouns) of every colour, size and number; "a" before a noun is the number 1."""
-    for place, word in enumerate(tokens):
-        name = _class_of(word)
-        if name:
-            before, after = _noun_before(tokens, place), _noun_after(tokens, place)
-            # "a ring in white slides left", "a man in white clothes": either may be white.
-            nouns = (before, after) if tokens[place - 1 : place] == ["in"] else (after or before,)
-            yield name, _CLASSES[name][word], tuple(noun for noun in nouns if noun)
-        elif word in ("a", "an") and (noun := _noun_after(tokens, place)):
-            yield "count", 1, (noun,)
-
-
-def _noun_after(tokens: list[str], place: int) -> str | None:
-    """The next word that is no attribute itself: "red and white flag", "pair of small dogs"."""
-    for at in range(place + 1, len(tokens)):
-        word, following = tokens[at], tokens[at + 1 : at + 2]
-        if _class_of(word) or (word == "and" and following and _class_of(following[0])):
-            if tokens[place] in ("a", "an") and word in COUNTS and word != "single":
-                return None  # "a dozen eggs", "a pair of dogs"
-            continue
-        if word == "of" and tokens[at - 1] in COUNTS:
-            continue
-        return None if word in EMPTY or word in NEGATIONS or word in (_BARRIER, "size", "colour") else word
-    return None
-
-
-def _noun_before(tokens: list[str], place: int) -> str | None:
-    """The noun of "ring in purple", "disc is red", "disc of small size"."""
-    for at in range(place - 1, max(-1, place - 4), -1):
-        word = tokens[at]
-        if word in ("in", "is", "are", "of", "was", "were") or _class_of(word):
-            continue
-        return None if word in EMPTY or word in NEGATIONS or word in (_BARRIER, "size", "colour") else word
-    return None
-
-
-def _single(tokens: list[str]) -> Iterator[str]:
-    for place, word in enumerate(tokens):
-        noun = _noun_after(tokens, place) if word in ("a", "an") else None
-        if noun and not re.search(r"(?:ing|ed|ly)$", noun):
-            yield noun

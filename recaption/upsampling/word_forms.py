@@ -31,6 +31,22 @@ EMPTY = frozenset(
         lot etc via per like"""
     )
 )
+#: Words that stand before a noun, or after "is"; with those that the endings tell (noun_phrases) most that prompts use.
+ADJECTIVES = frozenset(
+    _words(
+        """young old new ancient modern dark light bright dim pale vivid deep shallow wet dry hot cold warm
+        cool frozen icy hard soft smooth rough sharp blunt round flat curved straight thick thin fat slim
+        heavy empty full open closed broken clean dirty dusty muddy sandy rocky grassy snowy sunny cloudy
+        rainy foggy misty stormy windy furry fluffy hairy shiny glossy matte metallic wooden woollen happy
+        sad angry tired sleepy calm quiet loud busy crowded lonely wild tame cute beautiful pretty ugly
+        elegant fancy plain simple complex rich poor strong weak fast slow quick live dead alive fresh ripe
+        rotten raw cooked sweet tropical urban rural foreign asian european african american chinese
+        japanese indian french italian male female adult elderly senior junior teenage bald blond blonde
+        transparent translucent opaque monochrome neon pastel abstract vintage retro gothic rustic electric
+        digital mechanical magic magical blurry hazy gentle sleek steep lush dense sparse clear overcast
+        starry moonlit sunlit lit bare barefoot naked clockwise counterclockwise lone awake asleep"""
+    )
+)
 NEGATIONS = frozenset(("no", "not", "never", "without", "neither", "cannot"))
 _COLOURS = _words("""red green blue yellow orange purple violet white black grey pink brown beige cyan magenta
 turquoise teal navy golden silver crimson scarlet maroon lavender indigo olive""")
@@ -53,20 +69,27 @@ COUNTS: dict[str, int | str] = {
     **{word: word for word in ("few", "several", "many")},
 }
 
-_IRREGULAR = """go goes went gone; run ran; fall fell fallen; sit sat; stand stood; fly flew flown flies; swim
+_IRREGULAR_VERBS = """go goes went gone; run ran; fall fell fallen; sit sat; stand stood; fly flew flown flies; swim
 swam swum; hold held; eat ate eaten; drink drank drunk; ride rode ridden; drive drove driven;
 write wrote written; break broke broken; throw threw thrown; catch caught; fight fought; lie lies
 lay lain lying; sleep slept; sing sang sung; shine shone; blow blew blown; grow grew grown; rise
 rose risen; swing swung; spin spun; wear wore worn; build built; burn burnt; bring brought; leap
-leapt; kneel knelt; man men; woman women; child children; foot feet; tooth teeth; mouse mice;
+leapt; kneel knelt"""
+_IRREGULAR = """man men; woman women; child children; foot feet; tooth teeth; mouse mice;
 goose geese; wolf wolves; leaf leaves; knife knives; loaf loaves; half halves; shelf shelves; grey
 gray; colour color colours colors coloured colored; snow snowy; sand sandy; cloud cloudy; sun
-sunny; rain rainy; fog foggy; mist misty; person people"""
+sunny; rain rainy; fog foggy; mist misty; person people; wood wooden; wool woollen woolen"""
 _FAMILIES = {
-    word: family.split()[0] for family in " ".join(_IRREGULAR.split()).split(";") for word in family.split()
+    word: family.split()[0]
+    for family in f"{_IRREGULAR_VERBS};{_IRREGULAR}".split(";")
+    for word in family.split()
 }
+IRREGULAR_PLURALS = frozenset(
+    _words("men women children people feet teeth mice geese wolves leaves knives loaves halves shelves")
+)
+IRREGULAR_VERBS = frozenset(_words(_IRREGULAR_VERBS.replace(";", " ")))
 #: They end like inflections and are none.
-_WHOLE = frozenset(
+WHOLE = frozenset(
     _words(
         """evening morning building wedding ceiling painting clothing lightning nothing anything everything
         king ring wing string spring thing sling swing bring sing red bed shed seed weed speed hundred
@@ -81,7 +104,7 @@ def forms(word: str) -> frozenset[str]:
     """The words that `word` may be an inflection of, itself among them. Two words are one if these meet."""
     word = word.lower()
     found = {word, _FAMILIES.get(word, word)}
-    if word not in _WHOLE:
+    if word not in WHOLE:
         found.update(stem for stem in _stems(word) if len(stem) > 1)
     return frozenset(found | {_FAMILIES[stem] for stem in found if stem in _FAMILIES})
 

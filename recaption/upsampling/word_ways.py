@@ -14,7 +14,15 @@ import re
 from typing import NamedTuple
 
 STILL = "still"
-_OPPOSITE = {"left": "right", "right": "left", "up": "down", "down": "up"}
+_CLOCKWISE, _BACKWARDS = "clockwise", "counterclockwise"
+_OPPOSITE = {
+    "left": "right",
+    "right": "left",
+    "up": "down",
+    "down": "up",
+    _CLOCKWISE: _BACKWARDS,
+    _BACKWARDS: _CLOCKWISE,
+}
 
 
 class Way(NamedTuple):
@@ -22,7 +30,7 @@ class Way(NamedTuple):
 
     Attributes:
         whose: subject, camera, place ("on the left") or from ("from the left"); with "not " before it if denied.
-        to: left, right, up, down or still.
+        to: left, right, up, down, clockwise, counterclockwise or still.
         plain: it can only be meant of motion; "looks left" or "close up" need not be.
         verb: the verb of motion that was taken out with it.
     """
@@ -34,7 +42,7 @@ class Way(NamedTuple):
 
 
 def opposite(to: str) -> str | None:
-    """right for left, down for up; None for still."""
+    """right for left, down for up, counterclockwise for clockwise; None for still."""
     return _OPPOSITE.get(to)
 
 
@@ -71,6 +79,7 @@ _STILL = (
 def _table() -> list[tuple[re.Pattern[str], str | None, str | None, bool]]:
     """(pattern, whose, to, plain) in the order of reading; no `whose` is the clause's own, no `to` only words."""
     rows: list[tuple[str, str | None, str | None, bool]] = []
+    rows += [(r"(?:counter|anti) ?clockwise", None, _BACKWARDS, True), ("clockwise", None, _CLOCKWISE, True)]
     rows += [(rf"(?:{_MOVES})?{words}{_SIDE}", None, to, True) for to, words in _PATHS.items()]
     for to in ("left", "right"):
         rows.append((rf"from {_THE}(?:far )?{to}{_SIDE}", "from", to, False))

@@ -79,20 +79,23 @@ class TransformersCaptioner:
     def _batches(self, requests: list[CaptionRequest]) -> Iterator[list[CaptionResult]]:
         """Results as batches fill up: no more than one batch is held as tensors."""
         batch: list[Row] = []
+        read_s = 0.0  # what its rows took to become tensors
         for request in sorted(requests, key=lambda request: (request.frames.shape, len(request.prompt))):
             began = time.monotonic()
             try:
-                row = Row(request, tokenized(request, self._processor), began)
+                row = Row(request, tokenized(request, self._processor))
                 self._check_room(row)
+                took_s = time.monotonic() - began
             except ROW_ERRORS as error:
-                yield [_failed(request, error, began)]
+                yield [_failed(request, error, time.monotonic() - began)]
                 continue
             if batch and not self._fits(row, batch):
-                yield self._answers(batch)
-                batch = []
+                yield self._answers(batch, read_s / len(batch))
+                batch, read_s = [], 0.0
             batch.append(row)
+            read_s += took_s
         if batch:
-            yield self._answers(batch)
+            yield self._answers(batch, read_s / len(batch))
 
     def _check_room(self, row: Row) -> None:
         room = getattr(self._model.config.get_text_config(), "max_position_embeddings", None)
@@ -116,11 +119,16 @@ class TransformersCaptioner:
             and self._cost(together) <= self._budget
         )
 
-    def _answers(self, rows: list[Row], retries: int = 0) -> list[CaptionResult]:
-        """One result per row. A batch that fails is halved, until the row that is to blame is alone."""
+    def _answers(self, rows: list[Row], each_s: float, retries: int = 0) -> list[CaptionResult]:
+        """One result per row. A batch that fails is halved, until the row that is to blame is alone.
+
+        `each_s`: seconds that each row has taken so far. What a batch takes is shared by its rows, so that the
+        latencies of all captions add up to the time of the worker.
+        """
         failure: BaseException
+        began = time.monotonic()
         try:
-            return self._generated(rows, retries)
+            return self._generated(rows, each_s, retries)
         except ROW_ERRORS as error:
             failure = error.with_traceback(None)  # which would keep the tensors of the failed batch
         if isinstance(failure, torch.OutOfMemoryError):
@@ -128,13 +136,15 @@ class TransformersCaptioner:
             log.warning("out of memory with %d clips: %d tokens a batch from now on", len(rows), self._budget)
             if self._device.type == "cuda":
                 torch.cuda.empty_cache()
+        each_s += (time.monotonic() - began) / len(rows)
         if len(rows) == 1:
-            return [_failed(rows[0].request, failure, rows[0].began, retries)]
+            return [_failed(rows[0].request, failure, each_s, retries)]
         half = (len(rows) + 1) // 2
-        return self._answers(rows[:half], retries + 1) + self._answers(rows[half:], retries + 1)
+        return [r for part in (rows[:half], rows[half:]) for r in self._answers(part, each_s, retries + 1)]
 
     @torch.inference_mode()
-    def _generated(self, rows: list[Row], retries: int) -> list[CaptionResult]:
+    def _generated(self, rows: list[Row], each_s: float, retries: int) -> list[CaptionResult]:
+        began = time.monotonic()
         inputs = {
             name: value.to(self._device, self._dtype if name.startswith("pixel_values") else value.dtype)
             for name, value in collated(rows, self._pad_id).items()
@@ -147,9 +157,10 @@ class TransformersCaptioner:
             logits_processor=LogitsProcessorList([noise]),
         )
         answers = sequences[:, inputs["input_ids"].shape[1] :].tolist()
-        return [self._result(row, ids, retries) for row, ids in zip(rows, answers, strict=True)]
+        each_s += (time.monotonic() - began) / len(rows)
+        return [self._result(row, ids, each_s, retries) for row, ids in zip(rows, answers, strict=True)]
 
-    def _result(self, row: Row, ids: list[int], retries: int) -> CaptionResult:
+    def _result(self, row: Row, ids: list[int], each_s: float, retries: int) -> CaptionResult:
         end = next((place for place, token in enumerate(ids) if token in self._ends), None)
         text = self._tokenizer.decode(ids[:end], skip_special_tokens=True)
         finish = "length" if end is None else "stop"
@@ -163,7 +174,7 @@ class TransformersCaptioner:
             finish_reason=finish,
             tokens_in=row.n_tokens,
             tokens_out=len(ids) if end is None else end + 1,
-            latency_ms=(time.monotonic() - row.began) * 1000,
+            latency_ms=each_s * 1000,
             retries=retries,
             window=row.request.window,
         )
@@ -199,7 +210,7 @@ def own_seed(request: CaptionRequest) -> int:
     return int.from_bytes(hashlib.blake2b(said.encode(), digest_size=8).digest(), "little", signed=True)
 
 
-def _failed(request: CaptionRequest, error: BaseException, began: float, retries: int = 0) -> CaptionResult:
+def _failed(request: CaptionRequest, error: BaseException, took_s: float, retries: int = 0) -> CaptionResult:
     why = f"{type(error).__name__}: {error}"
     log.warning("clip %s: %s", request.clip_id, why)
     return CaptionResult(
@@ -207,7 +218,7 @@ def _failed(request: CaptionRequest, error: BaseException, began: float, retries
         request.kind,
         "error",
         error=why,
-        latency_ms=(time.monotonic() - began) * 1000,
+        latency_ms=took_s * 1000,
         retries=retries,
         window=request.window,
     )

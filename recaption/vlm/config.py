@@ -10,6 +10,7 @@ from pathlib import Path
 
 from curate.errors import BadInput
 from recaption.captioner import CaptionerIdentity
+from recaption.vlm.ranges import at_least_one, not_negative
 
 #: Files of a model's folder that decide its words: settings, tokenizer, chat template, weights.
 SUFFIXES = (".json", ".jinja", ".model", ".safetensors", ".txt")
@@ -38,6 +39,17 @@ class TransformersConfig:
     frame_height: int = 480
     batch_clips: int = 16
     batch_tokens: int = 65536
+
+    def __post_init__(self) -> None:
+        at_least_one(
+            "transformers",
+            max_tokens=self.max_tokens,
+            frames=self.frames,
+            frame_height=self.frame_height,
+            batch_clips=self.batch_clips,
+            batch_tokens=self.batch_tokens,
+        )
+        not_negative("transformers", temperature=self.temperature)
 
     @property
     def place(self) -> str:

@@ -1,6 +1,6 @@
 """From a request to the tensors of a vision-language model, alone and in a batch.
 
-    rows = [Row(request, tokenized(request, processor), began) for request in requests]
+    rows = [Row(request, tokenized(request, processor)) for request in requests]
     inputs = collated(rows, pad_id)                 # of rows with equal `layout`
 
 The frames of a request go in as they are, with their real times; the processor neither drops nor adds moments.
@@ -31,12 +31,10 @@ class Row:
         request: what is asked.
         inputs: tensors for this request alone; `input_ids` is (1, n_tokens), others begin with an axis of clips
             (LLaVA-OneVision, SmolVLM2) or patches (Qwen).
-        began: `time.monotonic()` when its work began.
     """
 
     request: CaptionRequest
     inputs: dict[str, torch.Tensor]
-    began: float
 
     @property
     def n_tokens(self) -> int:

@@ -59,12 +59,13 @@ def tune(
     evaluate: Callable[[Any, Any], dict[str, float]],
     log: Callable[[dict[str, Any]], None],
     device: str = "cpu",
+    data: str = "",
 ) -> Path:
     """Train, validate, and leave the tuned model in `run`/model, whose path is returned.
 
-    `examples(skip)` yields rows without end after the first `skip`, the same ones each time;
+    `examples(skip)` yields rows without end after the first `skip`, the same ones each time, and `data` names them;
     `evaluate(model, processor)` gives the figures of a validation. bf16 on a GPU, float32 on the CPU.
-    Raises BadInput for a model that cannot be loaded or has no such layers, and if `run` has other settings;
+    Raises BadInput for a model that cannot be loaded or has no such layers, and if `run` has other settings or data;
     FloatingPointError, naming the step, if the loss stops being a number.
     """
     run.mkdir(parents=True, exist_ok=True)
@@ -80,7 +81,7 @@ def tune(
     optimizer = torch.optim.AdamW(
         learnt, lr=settings.lr, betas=(0.9, 0.98), weight_decay=settings.weight_decay
     )
-    step = _resume(run, model, optimizer, settings)
+    step = _resume(run, model, optimizer, settings, data)
     stream = examples(step * settings.batch)
     began = time.monotonic()
     while step < settings.steps:
@@ -115,7 +116,7 @@ def tune(
             file.write(json.dumps(told) + "\n")
         log(told)
         if step % settings.checkpoint_every == 0 or step == settings.steps:
-            _save(run, model, optimizer, settings, step)
+            _save(run, model, optimizer, settings, data, step)
     model.save_pretrained(run / "adapter")
     merged = model.merge_and_unload()
     merged.save_pretrained(run / "model")
@@ -162,7 +163,7 @@ def _row(example: TuningExample, processor: Any, end: int, settings: VLMTuning) 
         elif name in ALONG_PROMPT:
             more = torch.full_like(behind, 1 if name == "attention_mask" else 0)
             inputs[name] = torch.cat([inputs[name], more.to(inputs[name].dtype)], dim=1)
-    return Row(request, inputs, 0.0), labels
+    return Row(request, inputs), labels
 
 
 def _loss(model: Any, rows: list[tuple[Row, torch.Tensor]], pad: int, device: str) -> torch.Tensor:
@@ -182,10 +183,13 @@ def _rate(step: int, settings: VLMTuning) -> float:
     return learning_rate(step, lr=settings.lr, warmup=settings.warmup, steps=settings.steps)
 
 
-def _save(run: Path, model: Any, optimizer: torch.optim.Optimizer, settings: VLMTuning, step: int) -> None:
+def _save(
+    run: Path, model: Any, optimizer: torch.optim.Optimizer, settings: VLMTuning, data: str, step: int
+) -> None:
     state = {
         "step": step,
         "settings": config_hash(settings),
+        "data": data,
         "learnt": {name: p.detach().cpu() for name, p in model.named_parameters() if p.requires_grad},
         "optimizer": optimizer.state_dict(),
     }
@@ -193,7 +197,7 @@ def _save(run: Path, model: Any, optimizer: torch.optim.Optimizer, settings: VLM
     os.replace(run / f"{CHECKPOINT}.part", run / CHECKPOINT)
 
 
-def _resume(run: Path, model: Any, optimizer: torch.optim.Optimizer, settings: VLMTuning) -> int:
+def _resume(run: Path, model: Any, optimizer: torch.optim.Optimizer, settings: VLMTuning, data: str) -> int:
     """Load the last checkpoint, if there is one; returns the steps done."""
     step = 0
     if (run / CHECKPOINT).exists():
@@ -202,6 +206,11 @@ def _resume(run: Path, model: Any, optimizer: torch.optim.Optimizer, settings: V
             raise BadInput(
                 f"{run} holds a run with other settings ({asdict(settings)} are asked for now). "
                 "Give another --out, or delete that folder."
+            )
+        if state["data"] != data:
+            raise BadInput(
+                f"{run} holds a run that learnt from other captions, prompts or frames. Give another --out, or "
+                "delete that folder."
             )
         own = dict(model.named_parameters())
         with torch.no_grad():

@@ -7,6 +7,7 @@ from typing import Any
 
 from curate.errors import BadInput
 from recaption.captioner import CaptionerIdentity
+from recaption.vlm.ranges import at_least_one, not_negative
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,21 @@ class VLLMConfig:
     batch_requests: int = 64
     engine: dict[str, Any] = field(default_factory=dict)
     rounds: int = 3
+
+    def __post_init__(self) -> None:
+        at_least_one(
+            "vllm",
+            max_tokens=self.max_tokens,
+            frames=self.frames,
+            frame_height=self.frame_height,
+            engines=self.engines,
+            tensor_parallel=self.tensor_parallel,
+            batch_requests=self.batch_requests,
+            rounds=self.rounds,
+        )
+        not_negative("vllm", temperature=self.temperature)
+        if not 1 <= self.jpeg_quality <= 100:
+            raise BadInput(f"vllm.jpeg_quality={self.jpeg_quality} must be from 1 to 100.")
 
     def identity(self) -> CaptionerIdentity:
         """What a caption_id knows of this backend: not the number of engines, which changes no words."""

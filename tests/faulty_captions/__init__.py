@@ -11,6 +11,7 @@ from it as well (right answers of all that were changed; of all faults):
     last held out, odd wordings sought on purpose:         0.53 (closing) to 1.00; 0.42 (closing) to 0.84 (absence)
 
 So the thresholds of the tests keep what has been reached; a new captioner's turns of phrase will need new lines here.
+What the rules do not learn from lies apart: faulty_captions.unmet.
 """
 
 from __future__ import annotations
@@ -115,7 +116,7 @@ def _good(rule: str, part: str, rng: random.Random) -> list[Case]:
         open_ended = [Case(text.rstrip("."), text.rstrip("."), False) for text in captions(part)]
         stopped = [Case(text, text, False, "truncated", truncated=True) for text in captions(part)]
         return whole + open_ended + stopped
-    hard = [_escaped(line) for line in lines(rule, part, good=True)]
+    hard = [escaped(line) for line in lines(rule, part, good=True)]
     texts = [*hard, *captions(part)]
     endings = [text for text in hard if text[-1] in '.!"']
     while len(texts) < EACH:
@@ -151,7 +152,7 @@ def _wrapped(line: str, part: str, rng: random.Random) -> list[Case]:
 
 
 def _unicode(line: str, part: str, rng: random.Random) -> list[Case]:
-    raw, right = (_escaped(half) for half in line.split(" => "))
+    raw, right = (escaped(half) for half in line.split(" => "))
     other = rng.choice(captions(part))
     return [Case(raw, right, True), Case(f"{raw} {other}", f"{right} {other}", True)]
 
@@ -238,7 +239,7 @@ def _own_language(part: str) -> list[Case]:
     return found
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
     return (
         re.sub(r"\\u([0-9a-f]{4})", lambda found: chr(int(found[1], 16)), text)
         .replace("\\r", "\r")
