@@ -81,8 +81,13 @@ def run_command(
         cause = _bad_input(error)
         if cause is None:
             raise
-        print(f"reelmill {name}: error: {' '.join(str(cause).split())}", file=sys.stderr)
+        told = str(cause).partition(_RAYS_ADVICE)[0]
+        print(f"reelmill {name}: error: {' '.join(told.split())}", file=sys.stderr)
         return BAD_INPUT
+
+
+#: Ray writes what may be tried against transient errors into the message of whatever a worker raised.
+_RAYS_ADVICE = "\nFailed to apply UDF transform"
 
 
 def _nobody_listens() -> bool:

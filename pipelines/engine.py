@@ -54,6 +54,8 @@ def run_stages(
 _CHATTY = (
     "ray.data._internal.progress",
     "ray.data._internal.execution.streaming_executor",
+    "ray.data._internal.execution.streaming_executor_state",  # the traceback of an error that is raised anyway
+    "ray.data.exceptions",
     "ray._private.authentication.authentication_token_setup",
 )
 
@@ -65,7 +67,7 @@ def start_ray(config: RayConfig) -> None:
     if ray.is_initialized():
         return
     for name in _CHATTY:
-        logging.getLogger(name).setLevel(logging.ERROR)
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
         if config.address or os.environ.get("RAY_ADDRESS"):

@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+import pyarrow as pa
 import pytest
 import yaml
 
 from curate.errors import BadInput
+from curate.stage import Resources
 from pipelines.cli import run_command
+from pipelines.engine import RayConfig, run_stages
 from pipelines.spelling import nearest
 
 
@@ -242,3 +245,19 @@ def test_bad_input_of_a_ray_worker_is_told_like_any_other(capsys) -> None:
 
     assert run_command(CurateLike, remote, ["--input=x"], name="curate") == 2
     assert capsys.readouterr().err == "reelmill curate: error: films is empty.\n"
+
+
+def test_bad_input_of_a_worker_of_ray_data_is_one_line(ray_cluster: None, capsys) -> None:
+    class Refusing:
+        output, resources = pa.schema([("number", pa.int64())]), Resources()
+
+        def setup(self) -> None: ...
+
+        def __call__(self, rows: list[dict]) -> list[dict]:
+            raise BadInput("the server refused.\nSet a key.")
+
+    def refused(_config: CurateLike) -> None:
+        list(run_stages("ray", [{"number": 1}], Refusing.output, [Refusing()], RayConfig()))
+
+    assert run_command(CurateLike, refused, ["--input=x"], name="curate") == 2
+    assert capsys.readouterr().err == "reelmill curate: error: the server refused. Set a key.\n"

@@ -22,7 +22,8 @@ from ray import cloudpickle
 from curate.dataset import Dataset
 from pipelines.captioners import CaptionerConfig
 from pipelines.engine import RayConfig
-from pipelines.recaption import RecaptionConfig, make_recipe
+from pipelines.recaption import RecaptionConfig
+from pipelines.recaption_recipe import make_recipe
 from pipelines.recaption_vllm import ERROR, build_processor, messages_of, run_vllm
 from recaption.plan import Recipe, kept_clips
 from recaption.structured import FIELDS

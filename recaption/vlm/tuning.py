@@ -207,7 +207,7 @@ def _resume(run: Path, model: Any, optimizer: torch.optim.Optimizer, settings: V
                 f"{run} holds a run with other settings ({asdict(settings)} are asked for now). "
                 "Give another --out, or delete that folder."
             )
-        if state["data"] != data:
+        if state.get("data", "") != data:
             raise BadInput(
                 f"{run} holds a run that learnt from other captions, prompts or frames. Give another --out, or "
                 "delete that folder."

@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -127,6 +126,12 @@ def judged(captioner: TransformersCaptioner, n_clips: int) -> dict[str, float]:
     return {"attributes": float(np.mean(hits)), **accuracy(clips, texts)}
 
 
+def spent_s(elapsed_s: list[float]) -> float:
+    """Seconds of all sittings of a run, whose clock begins anew with each."""
+    ends = [here for here, after in zip(elapsed_s, [*elapsed_s[1:], 0.0], strict=True) if after < here]
+    return sum(ends)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -167,9 +172,9 @@ def main() -> None:
         if row["step"] % 50 == 0 or "accuracy" in row:
             print({name: value for name, value in row.items() if name not in ("grad_norm", "lr")}, flush=True)
 
-    began = time.monotonic()
     model = tune(flags.out, examples, settings, evaluate=evaluate, log=log, device=flags.device)
-    minutes = (time.monotonic() - began) / 60
+    rows = [json.loads(line) for line in (flags.out / "metrics.jsonl").read_text().splitlines()]
+    minutes = spent_s([row["elapsed_s"] for row in rows]) / 60
     after = judged(TransformersCaptioner(TransformersConfig(model=str(model), max_tokens=32)), flags.clips)
     print_table(
         f"share of attributes that captions of {flags.clips} unseen clips name rightly",
