@@ -118,3 +118,8 @@ def test_the_rules_are_about_linear_in_the_length() -> None:
     for piece in (" ", "\n", "</s> ", "no one, ", "with no a b, ", "so, ", "this suggests ", "the light, "):
         clean("A dog" + piece * 3000)
     assert time.perf_counter() - began < 20
+
+
+def test_a_sentence_that_begins_with_what_appears_to_be() -> None:
+    text = clean("What appears to be a camera is mounted above the door, and rain falls.").text
+    assert text == "A camera is mounted above the door, and rain falls."

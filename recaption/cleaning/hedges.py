@@ -108,7 +108,8 @@ _UNCLEAR_TAIL = re.compile(
 _WHAT = re.compile(
     r"\bwhat (?:appears?|seems?|looks?) to be |\bwhat (?:looks?|seems?) like |\bwhat (?:could|may|"
     r"might) be "
-    r"|\bwhat (?:is|are) (?:most |very |quite )?(?:likely|probably|possibly|presumably|apparently) "
+    r"|\bwhat (?:is|are) (?:most |very |quite )?(?:likely|probably|possibly|presumably|apparently) ",
+    flags=re.I,
 )
 _THERE_SEEMS = re.compile(r"\b([Tt]here) (appear|seem)(s?) to be (?=(\w+))")
 _MANY = {"two", "three", "four", "five", "six", "several", "many", "some", "few", "multiple", "numerous"}
@@ -179,7 +180,7 @@ def _one(sentence: str) -> str:
     text = _UNCLEAR_TAIL.sub("", text)
     text = _BRACKETS.sub("", text)
     text = _ASIDE.sub(_take_aside, text)
-    text = _WHAT.sub("", text)
+    text = capital(_WHAT.sub("", text)) if _WHAT.match(text) else _WHAT.sub("", text)
     text = _THERE_SEEMS.sub(_there_is, text)
     text = _BE.sub(r"\1 ", text)
     text = _ADVERB.sub(_take_adverb, text)
