@@ -119,7 +119,8 @@ def train_captioner(config: TrainCaptionerConfig) -> None:
 
         def log(row: dict[str, Any]) -> None:
             progress.advance(row["step"] - progress.done)
-            progress.show(caption=row["caption_loss"], contrastive=row["contrastive_loss"])
+            losses = {"caption": row["caption_loss"], "contrastive": row["contrastive_loss"]}
+            progress.show(**{name: loss for name, loss in losses.items() if loss is not None})
             found = {key: row[key] for key in row if key not in coca_training.STEP_FIGURES}
             figures.update(found)
             progress.show(**{key: found[key] for key in SHOWN if key in found})

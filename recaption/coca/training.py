@@ -163,7 +163,8 @@ def train(
         row: dict[str, Any] = {
             "step": step,
             "kind": kind,
-            "caption_loss": round(caption.item(), 4),
+            # Original captions train the towers alone: what the decoder makes of them is no loss.
+            "caption_loss": round(caption.item(), 4) if kind in KIND_TOKENS else None,
             "contrastive_loss": round(contrastive.item(), 4),
             "grad_norm": round(norm.item(), 3),
             "lr": learning_rate(step - 1, lr=course.lr, warmup=course.warmup, steps=course.steps),
