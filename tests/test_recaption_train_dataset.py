@@ -281,7 +281,6 @@ def test_a_run_is_not_continued_with_other_captions_or_another_stage(
         (["--training.kind_shares={original: 1}"], "cannot be learnt"),
         (["--training.kind_shares={shrot: 1}"], "cannot be learnt"),
         (["--stage=scc"], "the nearest is ssc"),
-        (["--examples.held_out=0.0001"], "0 held out"),
         (["--examples.held_out=1"], "0 are to be learnt from"),
     ],
 )
