@@ -2,8 +2,8 @@
 
 First sight, CLEANER_VERSION 3, 83 faulty and 69 good: precision 76/81 = 0.938, recall 76/83 = 0.916 over all rules.
 Lowest precision: hedges 10/13, fence 4/5, closing 5/6. Lowest recall: fence 4/5, closing 5/6, hedges 10/12, refusal
-6/7. The floors are a little under that, so that they hold what was measured; what fails is not mended from here (but for one: "What appears to be" at the start of a sentence came out as
-broken English, and was).
+6/7. The floors are a little under that, so that they hold what was measured; what fails is not mended from here but
+for one thing: "What appears to be" at the start of a sentence came out as broken English.
 """
 
 from __future__ import annotations

@@ -8,13 +8,12 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 import pytest
+from asked_by_number import captioner, requests, right, said
 from fault_server import FaultServer
-from numbered_frames import numbered_frames
 from test_recaption_command import dataset, run
 
 from curate.dataset import Dataset
 from curate.errors import BadInput
-from recaption.captioner import CaptionRequest, CaptionResult
 from recaption.openai.circuit_breaker import CircuitBreaker, ServerDown
 from recaption.openai.config import Breaker, OpenAIConfig
 from recaption.openai.server import OpenAICaptioner
@@ -27,25 +26,6 @@ __all__ = ["dataset"]  # a fixture
 def server() -> Iterator[FaultServer]:
     with FaultServer() as found:
         yield found
-
-
-def captioner(server: FaultServer, **changes: object) -> OpenAICaptioner:
-    quick = {"model": "tiny", "timeout_s": 5.0, "retries": 2, "backoff_s": 0.01}
-    return OpenAICaptioner(OpenAIConfig(**{"base_url": server.url, **quick, **changes}))  # type: ignore[arg-type]
-
-
-def requests(numbers: range) -> list[CaptionRequest]:
-    return [
-        CaptionRequest(f"clip-{n}", "dense", numbered_frames([n]), (0.0,), prompt=f"see {n}") for n in numbers
-    ]
-
-
-def said(results: list[CaptionResult]) -> dict[str, str | None]:
-    return {result.clip_id: result.text_raw for result in results}
-
-
-def right(numbers: range) -> dict[str, str | None]:
-    return {f"clip-{n}": f"see {n} frames {n}" for n in numbers}
 
 
 def test_the_breaker_opens_sends_one_probe_at_a_time_and_closes(server: FaultServer) -> None:
