@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -251,3 +252,10 @@ def test_nobody_is_asked_about_pictures_without_pictures() -> None:
     (row,) = ask(captioner, [Job(job.plan)], {}, "run")
     assert captioner.asked == []
     assert (row["status"], row["error"]) == ("error", "there are no frames for this caption of kind short")
+
+
+def test_requests_know_the_language_asked_for() -> None:
+    asked = Scripted(lambda request: "Eine rote Scheibe.")
+    made = replace(recipe("short"), lang="de")
+    ask(asked, jobs(made, clip()), {}, "run")
+    assert [request.lang for request in asked.asked] == ["de"]

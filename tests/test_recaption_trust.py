@@ -146,6 +146,19 @@ def test_what_only_the_distance_sees() -> None:
     assert suspects(by_fit, ["short"] * 2000)[20:].any()
 
 
+def test_a_loose_caption_is_not_suspect_while_it_is_nearer_than_chance() -> None:
+    """Among captions that fit to a hair, ten fit less well, and still far better than those of other clips would."""
+    rng = np.random.default_rng(0)
+    noise = np.full((600, 1), 0.05)
+    noise[:10] = 0.2
+    meaning = rng.standard_normal((600, 16))
+    clips, texts = (unit(meaning + noise * rng.standard_normal((600, 16))) for _ in range(2))
+    scores = score(clips, np.arange(600), texts, ["short"] * 600)
+    assert not suspects(scores, ["short"] * 600).any()
+    scores.far_chance["short"] = 0.0
+    assert set(range(10)) <= set(np.flatnonzero(suspects(scores, ["short"] * 600)))  # by the fence alone
+
+
 def test_more_numbers_than_captions() -> None:
     """An embedding of 64 numbers, 60 captions, 3 of them exchanged."""
     rng = np.random.default_rng(0)
