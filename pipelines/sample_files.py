@@ -27,7 +27,9 @@ def write_mp4(path: Path, frames: np.ndarray, fps: float) -> None:
     with av.open(str(temporary), "w", format="mp4", options={"movflags": "+faststart"}) as out:
         stream = out.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        stream.options = {"crf": "14"}
+        # Or the same video would now and then have other bytes.
+        stream.codec_context.options = {"crf": "14", "x264-params": "cpu-independent=1"}
+        stream.codec_context.thread_count = 1
         for frame in frames[:, :height, :width]:
             out.mux(stream.encode(av.VideoFrame.from_ndarray(frame.copy(), format="rgb24")))
         out.mux(stream.encode(None))
