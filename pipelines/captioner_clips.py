@@ -24,7 +24,7 @@ import numpy as np
 from curate.dataset import Dataset
 from curate.errors import BadInput
 from recaption.coca.folder import FRAME_HEIGHT, N_FRAMES
-from recaption.rows import PART
+from recaption.reading import PART
 
 if TYPE_CHECKING:
     from curate.isolate import Isolated
@@ -198,7 +198,7 @@ class TableClips:
     def frames(self, clip_id: str) -> np.ndarray:
         from curate.isolate import ChildFailed, Isolated
         from curate.sources import local_copy
-        from pipelines.recaption_stages import crop_to
+        from pipelines.recaption_pictures import crop_to
 
         clip = self._kept.clips[clip_id]
         uri = self._kept.sources[clip["source_id"]]["uri"]
@@ -208,7 +208,7 @@ class TableClips:
         try:
             with local_copy(uri) as path:
                 frames, found = self._child.call(
-                    "pipelines.recaption_stages:read_pictures", path, times, height, deadline_s=DEADLINE_S
+                    "pipelines.recaption_pictures:read_pictures", path, times, height, deadline_s=DEADLINE_S
                 )
             if not found:
                 raise ValueError(f"no frame could be decoded at {times} s")

@@ -100,7 +100,8 @@ def recaption(config: RecaptionConfig) -> int:
     from pipelines.recaption_preview import spread
     from pipelines.recaption_recipe import make_recipe
     from recaption.plan import kept_clips
-    from recaption.rows import USABLE, sidecar_row
+    from recaption.reading import USABLE
+    from recaption.rows import sidecar_row
     from recaption.table import commit, known
 
     if config.preview is not None and config.preview < 1:

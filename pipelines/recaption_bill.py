@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from recaption.rows import USABLE
+from recaption.reading import USABLE
 
 #: US dollars per million prompt tokens, and per million generated ones.
 Prices = tuple[float, float]

@@ -19,7 +19,7 @@ from typing import Any
 
 from curate.dataset import Dataset
 from recaption.plan import KeptClip
-from recaption.rows import PART
+from recaption.reading import PART
 
 PAGE = ("report", "captions.html")
 

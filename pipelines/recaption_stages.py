@@ -16,8 +16,7 @@ from curate.isolate import ChildFailed, Isolated
 from curate.sources import local_copy
 from curate.stage import Resources
 from curate.tables import CAPTIONS
-from pipelines.recaption_pictures import crop_to as crop_to
-from pipelines.recaption_pictures import read_pictures as read_pictures
+from pipelines.recaption_pictures import crop_to
 from recaption.asking import Job, ask
 from recaption.captioner import Captioner
 from recaption.hints import ClipFacts

@@ -20,9 +20,7 @@ from curate.tables import CAPTIONS
 from recaption.captioner import CaptionerIdentity, CaptionResult, Key
 from recaption.cleaning.clean import CLEANER_VERSION, normalise
 from recaption.prompts import Prompt
-from recaption.reading import PART as PART
-from recaption.reading import USABLE as USABLE
-from recaption.reading import read
+from recaption.reading import PART, USABLE, read
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from curate.errors import BadInput
 from recaption.captioner import Captioner, CaptionRequest, CaptionResult
 from recaption.cleaning.clean import clean
 from recaption.prompts import PromptTemplate, newest
-from recaption.rows import USABLE
+from recaption.reading import USABLE
 from recaption.upsampling.cache import UpsampleCache
 from recaption.upsampling.check import CHECK_VERSION, Synonyms, what_is_lost
 

@@ -22,7 +22,7 @@ from pipelines.demo.world import (
     describe,
     parse,
 )
-from recaption.rows import PART
+from recaption.reading import PART
 from recaption.trust.choose import Candidate, ChoicePolicy, agreement, choose, choose_all
 from recaption.trust.clip_text import embed_captions
 from recaption.trust.scores import SUSPECT, score, suspects, without_mean

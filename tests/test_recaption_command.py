@@ -13,8 +13,9 @@ from tiny_coca import dense, short, tiny_folder
 from curate.dataset import Dataset
 from pipelines.captioners import CaptionerConfig, CocaBackend
 from pipelines.recaption import RecaptionConfig, main
+from pipelines.recaption_pictures import crop_to
 from pipelines.recaption_recipe import make_recipe
-from pipelines.recaption_stages import ReadFrames, crop_to, work_items
+from pipelines.recaption_stages import ReadFrames, work_items
 from recaption.plan import kept_clips
 
 # Kept clips of the small dataset and the colour of their pictures.

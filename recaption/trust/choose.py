@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from recaption.cleaning.repeats import FLAG as REPEATED
-from recaption.rows import PART, USABLE
+from recaption.reading import PART, USABLE
 from recaption.trust.scores import SUSPECT
 
 LONG_AGO = datetime.datetime.min.replace(tzinfo=datetime.UTC)
