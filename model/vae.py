@@ -16,8 +16,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterable, Iterator
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -26,82 +28,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from model.errors import BadInput
-from model.vae_blocks import CausalConv3d, ChannelNorm, Past, ResidualBlock, Upsample, patch, unpatch
+from model.fsq import FSQ
 from model.vae_config import VAEConfig
-
-
-@dataclass
-class Posterior:
-    """A diagonal normal distribution over latents: `mean` and `logvar`, each (B, C, t, h, w)."""
-
-    mean: Tensor
-    logvar: Tensor
-
-    def sample(self, generator: torch.Generator | None = None) -> Tensor:
-        noise = torch.randn(
-            self.mean.shape, generator=generator, device=self.mean.device, dtype=self.mean.dtype
-        )
-        return self.mean + torch.exp(0.5 * self.logvar) * noise
-
-    def kl(self) -> Tensor:
-        """Mean over all latent values of the KL divergence from a standard normal, in nats."""
-        return 0.5 * (self.mean**2 + self.logvar.exp() - 1.0 - self.logvar).mean()
-
-
-class Encoder(nn.Module):
-    """(B, 3, T, H, W) -> mean and log variance (B, 2·channels, t, h, w)."""
-
-    def __init__(self, config: VAEConfig) -> None:
-        super().__init__()
-        widths = config.widths
-        self.patch = config.patch
-        self.spatial = config.spatial
-        step = (config.temporal, 1, 1)
-        self.linear = CausalConv3d(3 * config.spatial**2, config.channels, step, step)
-        self.first = CausalConv3d(3 * config.patch**2, widths[0], (1, 3, 3))
-        self.blocks = nn.ModuleList()
-        for i, width in enumerate(widths):
-            self.blocks.extend(ResidualBlock(width, width) for _ in range(config.encoder_depth))
-            if i < len(widths) - 1:
-                time, space = config.strides()[i]
-                kernel = (2 * time - 1, 2 * space - 1, 2 * space - 1)  # 3 where it strides, else 1
-                self.blocks.append(CausalConv3d(width, widths[i + 1], kernel, (time, space, space)))
-        self.norm = ChannelNorm(widths[-1])
-        self.last = CausalConv3d(widths[-1], 2 * config.channels, (1, 3, 3))
-
-    def forward(self, x: Tensor, past: Past | None = None) -> Tensor:
-        linear = self.linear(patch(x, self.spatial), past)  # (B, channels, t, h, w)
-        x = self.first(patch(x, self.patch))  # (B, widths[0], T, H/patch, W/patch)
-        for block in self.blocks:
-            x = block(x, past)
-        mean, logvar = self.last(F.silu(self.norm(x))).chunk(2, dim=1)
-        return torch.cat([mean + linear, logvar], dim=1)  # (B, 2·channels, t, h, w)
-
-
-class Decoder(nn.Module):
-    """(B, channels, t, h, w) -> (B, 3, T, H, W): the encoder's levels in reverse."""
-
-    def __init__(self, config: VAEConfig) -> None:
-        super().__init__()
-        widths = config.widths
-        self.patch = config.patch
-        self.linear = Upsample(config.channels, 3, config.temporal, config.spatial)
-        self.first = CausalConv3d(config.channels, widths[-1], (1, 3, 3))
-        self.blocks = nn.ModuleList()
-        for i in reversed(range(len(widths))):
-            self.blocks.extend(ResidualBlock(widths[i], widths[i]) for _ in range(config.decoder_depth))
-            if i > 0:
-                self.blocks.append(Upsample(widths[i], widths[i - 1], *config.strides()[i - 1]))
-        self.norm = ChannelNorm(widths[0])
-        self.last = CausalConv3d(widths[0], 3 * config.patch**2, (1, 3, 3))
-
-    def forward(self, z: Tensor, past: Past | None = None) -> Tensor:
-        x = self.first(z)  # (B, widths[-1], t, h, w)
-        for block in self.blocks:
-            x = block(x, past)
-        return self.linear(z, past) + unpatch(
-            self.last(F.silu(self.norm(x))), 1, self.patch
-        )  # (B, 3, T, H, W)
+from model.vae_networks import Decoder, Encoder, Posterior
+from model.vae_stream import cut_anew, decode_stream, encode_stream
+from model.vae_tiles import TiledRun, plan_tiles
 
 
 class VideoVAE(nn.Module):
@@ -114,49 +45,74 @@ class VideoVAE(nn.Module):
         super().__init__()
         self.config = config
         self.encoder, self.decoder = Encoder(config), Decoder(config)
+        self.fsq = FSQ(config.levels) if config.bottleneck == "fsq" else None
         self.register_buffer("latent_mean", torch.zeros(config.channels))
         self.register_buffer("latent_std", torch.ones(config.channels))
         self.to(memory_format=torch.channels_last_3d)
 
-    def encode(self, x: Tensor, chunk: int | None = None) -> Posterior:
+    def encode(
+        self, x: Tensor, chunk: int | None = None, tile: int | None = None, overlap: int | None = None
+    ) -> Posterior:
         """The posterior of x (B, 3, T, H, W) in [-1, 1], padded as the module says.
 
         `chunk` latent frames at a time give the same values in the memory of a short clip; null means all.
+        `tile` pixels at a time, in height and in width, give those of a large picture in the memory of a
+        small one; neighbours share `overlap` pixels, by default what makes them exact, at most half a tile.
         """
         if x.ndim != 5 or x.shape[1] != 3 or 0 in x.shape:
             raise BadInput(f"VAE: expected a video of shape (B, 3, T, H, W), got {tuple(x.shape)}.")
-        x = self.pad(x).contiguous(memory_format=torch.channels_last_3d)
-        if chunk is None:
-            moments = self.encoder(x)
-        else:
-            step, past = chunk * self.config.temporal, Past()
-            ends = [1, *range(1 + step, x.shape[2], step), x.shape[2]]
-            spans = zip([0, *ends], ends, strict=False)
-            moments = torch.cat([self.encoder(x[:, :, a:b], past) for a, b in spans if a < b], dim=2)
-        mean, logvar = moments.float().chunk(2, dim=1)
-        return Posterior(mean, logvar.clamp(-30.0, 20.0))
+        x, run = self.pad(x), self.encoder_run(chunk, tile, overlap)
+        parts = [x] if chunk is None else cut_anew([x], 2, 1, chunk * self.config.temporal)
+        return self.posterior(torch.cat([run(part) for part in parts], dim=2))
 
-    def decode(self, z: Tensor, chunk: int | None = None) -> Tensor:
-        """Pixels (B, 3, temporal·(t - 1) + 1, spatial·h, spatial·w) of unnormalised latents, not clamped."""
-        z = z.contiguous(memory_format=torch.channels_last_3d)
-        if chunk is None:
-            return self.decoder(z).float()
-        past = Past()
-        return torch.cat([self.decoder(part, past) for part in z.split(chunk, dim=2)], dim=2).float()
+    def decode(
+        self, z: Tensor, chunk: int | None = None, tile: int | None = None, overlap: int | None = None
+    ) -> Tensor:
+        """Pixels (B, 3, temporal·(t - 1) + 1, spatial·h, spatial·w) of unnormalised latents, not clamped.
 
-    def encode_latents(self, x: Tensor, chunk: int | None = None) -> Tensor:
+        `chunk`, `tile` and `overlap` as in `encode`.
+        """
+        run = self.decoder_run(chunk, tile, overlap)
+        parts = [z] if chunk is None else cut_anew([z], 2, chunk, chunk)
+        return torch.cat([run(part) for part in parts], dim=2).float()
+
+    def encode_latents(
+        self, x: Tensor, chunk: int | None = None, tile: int | None = None, overlap: int | None = None
+    ) -> Tensor:
         """x (B, 3, T, H, W) in [-1, 1] -> latents (B, C, t, h, w) of about unit variance per channel."""
-        mean = self.encode(x, chunk).mean
-        return (mean - self._per_channel(self.latent_mean)) / self._per_channel(self.latent_std)
+        return self.normalised(self.encode(x, chunk, tile, overlap).mean)
 
-    def decode_latents(self, z: Tensor, like: Tensor | None = None, chunk: int | None = None) -> Tensor:
+    def decode_latents(
+        self,
+        z: Tensor,
+        like: Tensor | None = None,
+        chunk: int | None = None,
+        tile: int | None = None,
+        overlap: int | None = None,
+    ) -> Tensor:
         """Latents (B, C, t, h, w) as `encode_latents` gives them -> pixels (B, 3, T, H, W) in [-1, 1].
 
-        Cropped to the frames and size of the video `like`, if given.
+        Cropped to the frames and size of the video `like`, if given. With codes, the nearest ones are decoded.
         """
-        z = z.float() * self._per_channel(self.latent_std) + self._per_channel(self.latent_mean)
-        x = self.decode(z, chunk).clamp(-1.0, 1.0)
+        x = self.decode(self.unnormalised(z), chunk, tile, overlap).clamp(-1.0, 1.0)
         return x if like is None else x[:, :, : like.shape[2], : like.shape[3], : like.shape[4]]
+
+    def encode_stream(
+        self, frames: Iterable[Tensor], chunk: int = 4, tile: int | None = None, overlap: int | None = None
+    ) -> Iterator[Tensor]:
+        """Latents of parts (B, t, H, W, 3), uint8 or in [-1, 1], as they come; see `model.vae_stream`."""
+        return encode_stream(self, frames, chunk, tile, overlap)
+
+    def decode_stream(
+        self,
+        latents: Iterable[Tensor],
+        chunk: int = 4,
+        tile: int | None = None,
+        overlap: int | None = None,
+        like: tuple[int, int, int] | None = None,
+    ) -> Iterator[Tensor]:
+        """Pixels (B, 3, t, H, W) of parts of latents (B, C, t', h, w), as they come; see `model.vae_stream`."""
+        return decode_stream(self, latents, chunk, tile, overlap, like)
 
     def forward(self, x: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Posterior]:
         """A reconstruction of x from a sampled latent, and the posterior: what training needs."""
@@ -164,25 +120,62 @@ class VideoVAE(nn.Module):
         y = self.decode(posterior.sample(generator))
         return y[:, :, : x.shape[2], : x.shape[3], : x.shape[4]], posterior
 
+    def encoder_run(self, chunk: int | None, tile: int | None, overlap: int | None) -> TiledRun:
+        """The encoder over the chunks of one clip, to be called for each in turn."""
+        spatial = self.config.spatial
+        reach = -(-max(self.encoder.reach()) // spatial)
+        tiling = None if tile is None else plan_tiles(tile, overlap, spatial, reach)
+        return TiledRun(self.encoder, tiling, into=(spatial, 1), chunks=_checked(chunk))
+
+    def decoder_run(self, chunk: int | None, tile: int | None, overlap: int | None) -> TiledRun:
+        """The decoder over the chunks of one clip, to be called for each in turn."""
+        spatial = self.config.spatial
+        tiling = None if tile is None else plan_tiles(tile, overlap, spatial, self.decoder.reach())
+        return TiledRun(self.decoder, tiling, into=(1, spatial), chunks=_checked(chunk))
+
+    def posterior(self, moments: Tensor) -> Posterior:
+        """What the encoder's output says: a distribution, or codes."""
+        if self.fsq is not None:
+            return Posterior(self.fsq(moments.float()), None)
+        mean, logvar = moments.float().chunk(2, dim=1)
+        return Posterior(mean, logvar.clamp(-30.0, 20.0))
+
+    def normalised(self, mean: Tensor) -> Tensor:
+        """Latents of about unit variance per channel, of those that the encoder gives."""
+        return (mean - self._per_channel(self.latent_mean)) / self._per_channel(self.latent_std)
+
+    def unnormalised(self, z: Tensor) -> Tensor:
+        """The inverse of `normalised`; with codes, the nearest ones."""
+        z = z.float() * self._per_channel(self.latent_std) + self._per_channel(self.latent_mean)
+        return z if self.fsq is None else self.fsq.nearest(z)
+
     def pad(self, x: Tensor) -> Tensor:
         """Repeat the last frame up to temporal·k+1 frames, bottom and right edges up to a multiple of spatial."""
-        _, _, t, h, w = x.shape
-        right, bottom, after = (
-            -w % self.config.spatial,
-            -h % self.config.spatial,
-            (1 - t) % self.config.temporal,
-        )
+        return self.pad_by(x, (1 - x.shape[2]) % self.config.temporal)
+
+    def pad_by(self, x: Tensor, after: int) -> Tensor:
+        """Repeat the last frame `after` times, bottom and right edges up to a multiple of spatial."""
+        right, bottom = -x.shape[4] % self.config.spatial, -x.shape[3] % self.config.spatial
         return F.pad(x, (0, right, 0, bottom, 0, after), mode="replicate") if right or bottom or after else x
 
     def _per_channel(self, statistic: Tensor) -> Tensor:
         return statistic.view(1, -1, 1, 1, 1)
 
 
+def _checked(chunk: int | None) -> bool:
+    """Whether there are chunks. Raises BadInput where they have no frames."""
+    if chunk is not None and chunk < 1:
+        raise BadInput(
+            f"VAE: chunks of {chunk} latent frames hold nothing. Give 1 or more, or null for the whole."
+        )
+    return chunk is not None
+
+
 def save_vae(vae: VideoVAE, folder: str | Path, dtype: torch.dtype = torch.float32) -> None:
     """Write `config.json` and `model.safetensors`, its weights as `dtype`, into `folder` (made if missing)."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_text(json.dumps(asdict(vae.config), indent=2) + "\n")
+    (folder / "config.json").write_text(json.dumps(vae.config.told(), indent=2) + "\n")
     state = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in vae.state_dict().items()}
     save_file(state, folder / "model.safetensors")
 
@@ -201,7 +194,8 @@ def load_vae(folder: str | Path) -> VideoVAE:
         known = {field.name for field in fields(VAEConfig)}
         if unknown := set(told) - known:
             raise BadInput(f"{config_file} has unknown keys {sorted(unknown)}; known are {sorted(known)}.")
-        vae = VideoVAE(VAEConfig(**{**told, "widths": tuple(told["widths"])}))
+        shape: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in told.items()}
+        vae = VideoVAE(VAEConfig(**shape))
         vae.load_state_dict({name: tensor.float() for name, tensor in load_file(weights_file).items()})
     except (json.JSONDecodeError, KeyError, TypeError, SafetensorError, RuntimeError) as error:
         raise BadInput(f"{folder} holds no usable VAE: {error}. Train or copy it again.") from error
@@ -215,7 +209,7 @@ def vae_id(vae: VideoVAE | str | Path) -> str:
     """
     if not isinstance(vae, VideoVAE):
         vae = load_vae(vae)
-    digest = hashlib.blake2b(json.dumps(asdict(vae.config), sort_keys=True).encode(), digest_size=4)
+    digest = hashlib.blake2b(json.dumps(vae.config.told(), sort_keys=True).encode(), digest_size=4)
     for name, tensor in sorted(vae.state_dict().items()):
         digest.update(name.encode())
         digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 from model.errors import BadInput
+
+# Younger than the ids of shipped weights, which must not change.
+_OF_CODES = ("bottleneck", "levels")
 
 
 @dataclass(frozen=True)
@@ -22,6 +26,8 @@ class VAEConfig:
             after the last ones, until the compression is reached.
         encoder_depth: residual blocks per level of the encoder.
         decoder_depth: residual blocks per level of the decoder.
+        bottleneck: kl for a normal distribution over latents, fsq for latents rounded to a few levels.
+        levels: number of levels of each latent channel, for fsq only; (8, 8, 8, 5, 5, 5) makes 64000 codes.
     """
 
     name: str = "tiny"
@@ -32,6 +38,23 @@ class VAEConfig:
     widths: tuple[int, ...] = (48, 96, 128)
     encoder_depth: int = 1
     decoder_depth: int = 2
+    bottleneck: Literal["kl", "fsq"] = "kl"
+    levels: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.bottleneck not in ("kl", "fsq"):
+            raise BadInput(f"VAE: bottleneck {self.bottleneck!r} is unknown. Give kl or fsq.")
+        wanted = self.channels if self.bottleneck == "fsq" else 0
+        if len(self.levels) != wanted:
+            raise BadInput(
+                f"VAE: {len(self.levels)} levels for bottleneck {self.bottleneck} with {self.channels} channels. "
+                f"Give {wanted}: one per channel for fsq, none for kl."
+            )
+
+    def told(self) -> dict[str, Any]:
+        """The fields as they are stored and hashed; those of quantisation are absent where there is none."""
+        fields = asdict(self)
+        return fields if self.bottleneck != "kl" else {k: fields[k] for k in fields if k not in _OF_CODES}
 
     def strides(self) -> list[tuple[int, int]]:
         """(time, space) by which each level is reduced on its way to the next. Raises BadInput."""

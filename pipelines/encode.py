@@ -29,7 +29,8 @@ class EncodeConfig:
 
     Attributes:
         dataset: the dataset folder or URI.
-        vae: folder of the VAE; `embedded` is the tiny one of the procedural world.
+        vae: folder of a VAE of ours, of a video VAE or pipeline of diffusers (Wan, HunyuanVideo, LTX-Video,
+            CogVideoX), or hf:ORG/NAME; `embedded` is the tiny one of the procedural world.
         text: text encoder, an open_clip or transformers folder, ARCH/TAG or hf:ORG/NAME; `embedded` likewise.
         frames: which frames of a clip are encoded and how large.
         encoders: workers that hold the VAE and the text encoder.
@@ -109,14 +110,14 @@ def caption_words(dataset: Dataset) -> dict[str, Any]:
 
 def about_latents(config: EncodeConfig) -> dict[str, Any]:
     """What latents.json tells: all that decides what the latents are. Raises BadInput if a model is amiss."""
+    from model.any_vae import any_vae_id, load_any_vae
     from model.text import load_text_encoder
-    from model.vae import load_vae, vae_id
     from pipelines.encode_plan import fingerprint
 
-    vae_folder, text_name = models(config)
-    vae, text = load_vae(vae_folder), load_text_encoder(text_name)
+    vae_place, text_name = models(config)
+    vae, text = load_any_vae(vae_place), load_text_encoder(text_name)
     return {
-        "vae_id": vae_id(vae),
+        "vae_id": any_vae_id(vae),
         "vae": config.vae,
         "channels": vae.config.channels,
         "temporal": vae.config.temporal,

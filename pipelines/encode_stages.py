@@ -91,13 +91,13 @@ class EncodeClips:
     def setup(self) -> None:
         import torch
 
+        from model.any_vae import any_vae_id, load_any_vae
         from model.text import load_text_encoder
-        from model.vae import load_vae, vae_id
 
         self._dataset = Dataset(self.dataset_uri)
         self._device = "cuda" if self.resources.gpus and torch.cuda.is_available() else "cpu"
-        self._vae = load_vae(self.vae).to(self._device)
-        self._vae_id = vae_id(self._vae)
+        self._vae = load_any_vae(self.vae).to(self._device)
+        self._vae_id = any_vae_id(self._vae)
         self._text = load_text_encoder(self.text, self._device)
 
     def __call__(self, rows: list[dict]) -> list[dict]:

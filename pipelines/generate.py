@@ -14,13 +14,14 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from model.any_vae import AnyVAE, any_vae_id, load_any_vae
 from model.config import FlowConfig
 from model.dit import load_dit
 from model.errors import BadInput
 from model.sampler import Request
 from model.sampler import sample as draw
 from model.text import load_text_encoder
-from model.vae import VideoVAE, from_pixels, load_vae, to_pixels, vae_id
+from model.vae import from_pixels, to_pixels
 from pipelines.demo.weights import embedded
 from pipelines.encode_plan import fingerprint
 from pipelines.progress import Progress
@@ -109,7 +110,7 @@ def newest(folder: Path) -> Path:
 
 
 def latent_size(
-    config: SampleCommand, vae: VideoVAE, patch: tuple[int, int, int], typical: list[int]
+    config: SampleCommand, vae: AnyVAE, patch: tuple[int, int, int], typical: list[int]
 ) -> tuple[tuple[int, int, int], int]:
     """Latent (t, h, w) for the size asked for, and the frames to keep. Raises BadInput if it does not fit."""
     time, space = vae.config.temporal, vae.config.spatial
@@ -126,7 +127,7 @@ def latent_size(
     return (1 + -(-(frames - 1) // time), height // space, width // space), frames
 
 
-def first_frame(image: str, vae: VideoVAE, size: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
+def first_frame(image: str, vae: AnyVAE, size: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
     """The latent (C, t, h, w) that holds a picture as its first frame, and which frames are given (t,)."""
     t, h, w = size
     try:
@@ -140,7 +141,7 @@ def first_frame(image: str, vae: VideoVAE, size: tuple[int, int, int]) -> tuple[
     return known, torch.arange(t) == 0
 
 
-def _decode(vae: VideoVAE, latent: Tensor, frames: int) -> np.ndarray:
+def _decode(vae: AnyVAE, latent: Tensor, frames: int) -> np.ndarray:
     """Latent (C, t, h, w) -> (frames, H, W, 3) uint8 RGB as NumPy."""
     with torch.inference_mode():
         return to_pixels(vae.decode_latents(latent[None]))[0, :frames].numpy()
@@ -151,13 +152,13 @@ def _place(name: str, weights: str) -> str:
     return str(embedded(weights)) if name == "embedded" else name
 
 
-def _load_vae(name: str | None, wanted: str) -> VideoVAE:
+def _load_vae(name: str | None, wanted: str) -> AnyVAE:
     if name is None:
         raise BadInput(f"the checkpoint does not say where the VAE {wanted} lies: give --vae FOLDER.")
-    vae = load_vae(_place(name, "vae"))
-    if vae_id(vae) != wanted:
+    vae = load_any_vae(_place(name, "vae"))
+    if (found := any_vae_id(vae)) != wanted:
         raise BadInput(
-            f"the VAE in {name} is {vae_id(vae)}, but the model was trained on latents of {wanted}: give --vae "
+            f"the VAE in {name} is {found}, but the model was trained on latents of {wanted}: give --vae "
             "the folder of that one."
         )
     return vae
