@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
 from model.errors import BadInput
@@ -78,3 +78,44 @@ PRESETS = {
     "tiny": VAEConfig(),
     "base": VAEConfig(name="base", patch=2, widths=(96, 192, 384), encoder_depth=2, decoder_depth=3),
 }
+
+
+@dataclass(frozen=True)
+class VAESizeConfig:
+    """Which VAE to train: a preset, and what differs from it.
+
+    Attributes:
+        preset: the shape to start from.
+        channels: latent channels; null takes the preset's, as in what follows.
+        temporal: pictures per latent frame after the first; a power of two.
+        spatial: pixels per latent position, in height and in width; a power of two.
+        patch: pixels that become channels before the first convolution, in height and in width.
+        widths: channels of each level, from pixels to latents.
+        encoder_depth: residual blocks per level of the encoder.
+        decoder_depth: residual blocks per level of the decoder.
+        bottleneck: kl for a normal distribution over latents, fsq for latents rounded to a few levels.
+        levels: number of levels of each latent channel, for fsq only; as many as channels.
+    """
+
+    preset: Literal["tiny", "base"] = "tiny"
+    channels: int | None = None
+    temporal: int | None = None
+    spatial: int | None = None
+    patch: int | None = None
+    widths: tuple[int, ...] | None = None
+    encoder_depth: int | None = None
+    decoder_depth: int | None = None
+    bottleneck: Literal["kl", "fsq"] | None = None
+    levels: tuple[int, ...] | None = None
+
+    def config(self) -> VAEConfig:
+        """The VAE asked for, under the preset's name. Raises BadInput if its parts do not fit."""
+        told = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "preset"}
+        given: dict[str, Any] = {
+            name: tuple(v) if isinstance(v, list) else v for name, v in told.items() if v is not None
+        }
+        if "levels" in given:
+            given.setdefault("channels", len(given["levels"]))
+        found = replace(PRESETS[self.preset], **given)
+        found.strides()  # raises where the compression cannot be reached
+        return found

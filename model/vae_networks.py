@@ -66,7 +66,10 @@ class Encoder(nn.Module):
         self.last = CausalConv3d(widths[-1], outputs, (1, 3, 3))
 
     def forward(self, x: Tensor, past: Past | None = None) -> Tensor:
-        linear = self.linear(patch(x, self.spatial), past)  # (B, channels, t, h, w)
+        with torch.autocast(x.device.type, enabled=False):  # it carries most of the picture
+            linear = self.linear(
+                patch(x.to(self.linear.weight.dtype), self.spatial), past
+            )  # (B, channels, t, h, w)
         x = self.first(patch(x, self.patch))  # (B, widths[0], T, H/patch, W/patch)
         for block in self.blocks:
             x = block(x, past)
@@ -106,9 +109,9 @@ class Decoder(nn.Module):
         x = self.first(z)  # (B, widths[-1], t, h, w)
         for block in self.blocks:
             x = block(x, past)
-        return self.linear(z, past) + unpatch(
-            self.last(F.silu(self.norm(x))), 1, self.patch
-        )  # (B, 3, T, H, W)
+        with torch.autocast(z.device.type, enabled=False):
+            linear = self.linear(z.to(self.linear.expand.weight.dtype), past)  # (B, 3, T, H, W)
+        return linear + unpatch(self.last(F.silu(self.norm(x))), 1, self.patch)
 
     def reach(self) -> int:
         """Latents to each side of its own that a pixel depends on, in height and in width."""

@@ -1,103 +1,130 @@
-"""The training loop of the video VAE: batch, forward, loss, backward, clip, step, log, validate, save.
+"""The training loop of the video VAE: clips, forward, loss, backward, clip, step, log, validate, save.
 
-    vae = train_vae(Path("runs/vae"), PRESETS["tiny"], VaeTraining(steps=500), batch_at, typical, validation, print)
+    vae = train_vae(Path("runs/vae"), PRESETS["tiny"], VaeTraining(steps=500), data, print)
 
-Run it as `reelmill train-vae`. `batch_at(step)` makes the batch of a step and must give the same one every
-time: a run that was killed goes on from its last checkpoint with the numbers it would have had.
+Run it as `reelmill train-vae`. A run that was killed goes on from its last checkpoint with the numbers it would
+have had: the clips of a step and the noise on their latents are functions of the step.
 """
 
 from __future__ import annotations
 
-import copy
-import json
 import math
-import shutil
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from model.errors import BadInput
 from model.vae import VideoVAE, from_pixels, load_vae, save_vae
 from model.vae_config import VAEConfig
 from train.checkpoint import checkpoints
-from train.muon import Muon
-from train.vae_loss import psnr, ssim, vae_loss
+from train.lpips import load_lpips
+from train.vae_batches import Ahead, Clips, VaeData
+from train.vae_discriminator import adaptive_weight, discriminator_loss, generator_loss
+from train.vae_loss import vae_loss
 from train.vae_settings import VaeTraining
 from train.vae_start import start_from_principal_components
+from train.vae_state import VaeState
+from train.vae_validate import measure_latents, validate
 
-#: step -> the clips of that step, (B, T, H, W, 3) uint8 RGB.
-Batches = Callable[[int], Tensor]
+FIRST_BATCHES = 16  # whose principal components training starts from
 
 
 def train_vae(
     run: Path,
     config: VAEConfig,
     settings: VaeTraining,
-    batch_at: Batches,
-    typical: Iterable[Tensor],
-    validation: list[Tensor],
+    data: VaeData,
     log: Callable[[dict[str, Any]], None],
+    look: Callable[[VideoVAE, int], None] = lambda vae, step: None,
     device: str = "cpu",
 ) -> VideoVAE:
     """Train a VAE, or go on with the one in `run`, and leave it in run/vae; returns the averaged model as saved.
 
-    The statistics of the latents are taken from `typical` clips, shaped as they will be encoded; `validation`
-    holds unseen ones, (B, T, H, W, 3) uint8. Raises BadInput when the loss is not finite, naming
-    the step, and when `run` was begun with other settings.
+    `log` takes the row of each step, `look` the averaged model at each validation. Raises BadInput when training
+    diverges, naming step and clips, and when `run` was begun with other settings.
     """
-    torch.manual_seed(settings.seed)
-    vae = VideoVAE(config).to(device)
-    # The principal components stay: steps of any size would shake what the network builds upon.
-    for path in (vae.encoder.linear, vae.decoder.linear):
-        path.requires_grad_(False)
-    average = copy.deepcopy(vae).eval()
-    optimizer = Muon([p for p in vae.parameters() if p.requires_grad], lr=settings.lr)
-    told = {"vae": asdict(config), "training": asdict(settings)}
-    step = _resume(run, told, vae, average, optimizer)
-    if step == 0:
-        first = [from_pixels(batch_at(settings.steps + i)).to(device) for i in range(16)]
+    weights = settings.loss
+    lpips = None if weights.lpips_weights is None else load_lpips(weights.lpips_weights).to(device)
+    state = VaeState.new(config, settings, device)
+    vae, critic = state.vae, state.critic
+    told = {"vae": config.told(), "training": asdict(settings)}
+    state.resume(run, told)
+    if state.step == 0:
+        first = [
+            from_pixels(data.batch_at(settings.steps + i).frames).to(device) for i in range(FIRST_BATCHES)
+        ]
         start_from_principal_components(vae, first)
-        average.load_state_dict(vae.state_dict())
+        state.average.load_state_dict(vae.state_dict())
+    ahead = Ahead(data.batch_at, state.step, settings.steps, settings.prepare_threads)
     began, seen = time.monotonic(), 0
 
-    while step < settings.steps:
-        x = from_pixels(batch_at(step)).to(device)  # (B, 3, T, H, W)
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, settings)
-        noise = torch.Generator(device).manual_seed(settings.seed * 1_000_003 + step)
+    for clips in ahead:
+        x = from_pixels(clips.frames.to(device, non_blocking=True))  # (B, 3, T, H, W)
+        for group in state.optimizer.param_groups:
+            group["lr"] = learning_rate(state.step, settings)
+        noise = torch.Generator(device).manual_seed(settings.seed * 1_000_003 + state.step)
+        judges = critic is not None and state.step >= weights.adversarial_from
 
         with torch.autocast(x.device.type, torch.bfloat16, enabled=settings.bf16):
             y, posterior = vae(x, noise)
-        loss, parts = vae_loss(y, x, posterior, settings.loss)
-        optimizer.zero_grad()
-        loss.backward()
+            loss, parts = vae_loss(y, x, posterior, weights)
+            if lpips is not None:
+                parts["lpips"] = lpips(y, x).mean()
+                loss = loss + weights.lpips * parts["lpips"]
+            total = loss
+            if critic is not None and judges:
+                critic.requires_grad_(False)
+                parts["adversarial"] = generator_loss(critic(y))
+                parts["balance"] = adaptive_weight(loss, parts["adversarial"], vae.decoder.last.weight)
+                total = loss + weights.adversarial * parts["balance"] * parts["adversarial"]
+        state.optimizer.zero_grad()
+        total.backward()
         grad_norm = torch.nn.utils.clip_grad_norm_(vae.parameters(), settings.grad_clip)
-        if not (loss.isfinite() and grad_norm.isfinite()):
-            raise BadInput(_diverged(run, step, loss, grad_norm, parts))
-        optimizer.step()
-        _follow(average, vae, min(settings.ema, (1.0 + step) / (10.0 + step)))
+        if reason := state.watch.amiss(loss.item(), grad_norm.item()):
+            raise BadInput(_diverged(run, state.step, reason, parts, clips))
+        state.optimizer.step()
+        if judges:
+            parts["discriminator"] = _teach(state, y, x, settings)
 
-        step += 1
+        state.step += 1
+        state.follow(settings.ema)
         seen += x.shape[0] * x.shape[2]
-        row: dict[str, Any] = {"step": step, "loss": loss.item(), "grad_norm": grad_norm.item()}
+        elapsed = time.monotonic() - began
+        row: dict[str, Any] = {"step": state.step, "loss": loss.item(), "grad_norm": grad_norm.item()}
         row |= {name: part.item() for name, part in parts.items()}
-        row |= {"lr": learning_rate(step - 1, settings), "frames_per_s": seen / (time.monotonic() - began)}
-        last = step == settings.steps
-        if last or step % settings.validate_every == 0:
-            row |= validate(average, validation)
-        if last or step % settings.checkpoint_every == 0:
-            _save(run, step, told, vae, average, optimizer)
+        row |= {"lr": learning_rate(state.step - 1, settings), "frames_per_s": seen / elapsed}
+        row |= {"waited": ahead.waited_s / elapsed}
+        last = state.step == settings.steps
+        if last or state.step % settings.validate_every == 0:
+            row |= validate(state.average, data.validation, lpips)
+            look(state.average, state.step)
+        if last or (state.step % settings.checkpoint_every == 0 and state.watch.calm):
+            state.save(run, told)
         log(row)
 
-    measure_latents(average, typical)
-    save_vae(average, run / "vae", torch.float16)
+    measure_latents(state.average, data.typical)
+    save_vae(state.average, run / "vae", torch.float16)
     return load_vae(run / "vae").to(device)
+
+
+def _teach(state: VaeState, y: Tensor, x: Tensor, settings: VaeTraining) -> Tensor:
+    """One step of the discriminator on reconstructions y of x, (B, 3, T, H, W); returns its loss."""
+    critic, optimizer = state.critic, state.critic_optimizer
+    assert critic is not None
+    assert optimizer is not None
+    critic.requires_grad_(True)
+    with torch.autocast(x.device.type, torch.bfloat16, enabled=settings.bf16):
+        loss = discriminator_loss(critic(x), critic(y.detach()))
+    optimizer.zero_grad()
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(critic.parameters(), settings.grad_clip)
+    optimizer.step()
+    return loss.detach()
 
 
 def learning_rate(step: int, settings: VaeTraining) -> float:
@@ -108,93 +135,12 @@ def learning_rate(step: int, settings: VaeTraining) -> float:
     return settings.lr * 0.5 * (1.0 + math.cos(math.pi * done))
 
 
-@torch.no_grad()
-def validate(vae: VideoVAE, clips: list[Tensor]) -> dict[str, float]:
-    """Mean PSNR in dB and SSIM over clips (B, T, H, W, 3) uint8, through the normalised latents."""
-    found: dict[str, list[float]] = {"val_psnr": [], "val_ssim": []}
-    device = vae.latent_std.device
-    for frames in clips:
-        x = from_pixels(frames).to(device)
-        y = vae.decode_latents(vae.encode_latents(x), like=x)
-        found["val_psnr"] += psnr(y, x).tolist()
-        found["val_ssim"] += ssim(y, x).tolist()
-    return {name: sum(values) / len(values) for name, values in found.items() if values}
-
-
-@torch.no_grad()
-def measure_latents(vae: VideoVAE, batches: Iterable[Tensor]) -> None:
-    """Store mean and standard deviation of each latent channel over `batches` in the VAE."""
-    device = vae.latent_std.device
-    means = [vae.encode(from_pixels(batch).to(device)).mean for batch in batches]
-    values = torch.cat([mean.transpose(0, 1).flatten(1) for mean in means], dim=1)  # (C, positions)
-    vae.latent_mean.copy_(values.mean(dim=1))
-    # A channel that the KL term has switched off must not be blown up to unit variance.
-    vae.latent_std.copy_(values.std(dim=1).clamp_min(1e-2))
-
-
-@torch.no_grad()
-def _follow(average: VideoVAE, vae: VideoVAE, decay: float) -> None:
-    for old, new in zip(average.parameters(), vae.parameters(), strict=True):
-        old.lerp_(new, 1.0 - decay)
-
-
-def _diverged(run: Path, step: int, loss: Tensor, grad_norm: Tensor, parts: dict[str, Tensor]) -> str:
+def _diverged(run: Path, step: int, reason: str, parts: dict[str, Tensor], clips: Clips) -> str:
     figures = ", ".join(f"{name} {part.item():.3g}" for name, part in parts.items())
     kept = checkpoints(run)
     where = f"the last good checkpoint is {kept[-1]}" if kept else "there is no checkpoint yet"
+    names = ", ".join(clips.names[:8]) + (f" and {len(clips.names) - 8} more" if len(clips.names) > 8 else "")
     return (
-        f"training diverged at step {step}: loss {loss.item():.3g}, gradient norm {grad_norm.item():.3g} "
-        f"({figures}); {where}. Start a new run with a lower lr or grad_clip, or with bf16 off."
+        f"training diverged at step {step}: {reason} ({figures}) on {names}; {where}. "
+        "Start a new run with a lower lr or grad_clip, or with bf16 off."
     )
-
-
-# Checkpoints: run/checkpoints/step-00001000/, whole or absent. -----------------------------
-
-
-def _save(
-    run: Path,
-    step: int,
-    told: dict[str, Any],
-    vae: VideoVAE,
-    average: VideoVAE,
-    optimizer: torch.optim.Optimizer,
-) -> None:
-    folder = run / "checkpoints" / f"step-{step:08d}"
-    temporary = folder.with_name(f".{folder.name}.tmp")
-    for stale in (temporary, folder):
-        shutil.rmtree(stale, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    for name, model in (("model", vae), ("ema", average)):
-        save_file(
-            {k: v.contiguous() for k, v in model.state_dict().items()}, temporary / f"{name}.safetensors"
-        )
-    torch.save(optimizer.state_dict(), temporary / "optimizer.pt")
-    (temporary / "state.json").write_text(json.dumps({"step": step, **told}, indent=2) + "\n")
-    (temporary / "COMPLETE").touch()
-    temporary.rename(folder)
-    for old in checkpoints(run)[:-2]:
-        shutil.rmtree(old)
-
-
-def _resume(
-    run: Path,
-    told: dict[str, Any],
-    vae: VideoVAE,
-    average: VideoVAE,
-    optimizer: torch.optim.Optimizer,
-) -> int:
-    """Load the last complete checkpoint; returns the steps done (0 if there is none)."""
-    found = checkpoints(run)
-    if not found:
-        return 0
-    state = json.loads((found[-1] / "state.json").read_text())
-    for part, values in json.loads(json.dumps(told)).items():
-        if differing := sorted(key for key in values if values[key] != state[part].get(key)):
-            raise BadInput(
-                f"{run} was begun with other values of {', '.join(differing)}. Give them as before to go on, "
-                "or another folder to start anew."
-            )
-    vae.load_state_dict(load_file(found[-1] / "model.safetensors"))
-    average.load_state_dict(load_file(found[-1] / "ema.safetensors"))
-    optimizer.load_state_dict(torch.load(found[-1] / "optimizer.pt", weights_only=True))
-    return int(state["step"])

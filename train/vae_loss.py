@@ -17,17 +17,18 @@ from train.vae_settings import VaeLossConfig
 def vae_loss(
     y: Tensor, x: Tensor, posterior: Posterior, config: VaeLossConfig
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """The loss of reconstruction y against x, both (B, 3, T, H, W), and its unweighted parts."""
-    error = y.float() - x
-    parts = {
-        "l1": error.abs().mean(),
-        "square": error.square().mean(),
-        "gradient": _gradient(error),
-        "coarse": _coarse(error),
-        "kl": posterior.kl(),
-    }
-    total = parts["l1"] + config.square * parts["square"] + config.gradient * parts["gradient"]
-    return total + config.coarse * parts["coarse"] + config.kl * parts["kl"], parts
+    """The loss of reconstruction y against x, both (B, 3, T, H, W), and its unweighted parts; always in float32."""
+    with torch.autocast(y.device.type, enabled=False):  # sums of small errors must not be rounded
+        error = y.float() - x
+        parts = {
+            "l1": error.abs().mean(),
+            "square": error.square().mean(),
+            "gradient": _gradient(error),
+            "coarse": _coarse(error),
+            "kl": posterior.kl(),
+        }
+        total = parts["l1"] + config.square * parts["square"] + config.gradient * parts["gradient"]
+        return total + config.coarse * parts["coarse"] + config.kl * parts["kl"], parts
 
 
 def _gradient(error: Tensor) -> Tensor:

@@ -15,12 +15,22 @@ class VaeLossConfig:
             edges and motion sharp where no perceptual network is at hand.
         coarse: weight of the absolute error at a half and a quarter of the size; it keeps areas in tune.
         kl: weight of the KL divergence from a standard normal, per latent value.
+        lpips: weight of the perceptual distance LPIPS; without lpips_weights there is none.
+        lpips_weights: folder with torchvision's VGG16 (vgg16-397923af.pth) and the linear heads of the lpips
+            package (vgg.pth).
+        adversarial: weight of the discriminator's opinion, in units of the gradient of all other parts; 0 trains none.
+            It makes textures crisp at the cost of PSNR.
+        adversarial_from: step from which there is a discriminator; reconstructions must be fair by then.
     """
 
     square: float = 1.0
     gradient: float = 0.5
     coarse: float = 0.5
     kl: float = 1e-4
+    lpips: float = 0.5
+    lpips_weights: str | None = None
+    adversarial: float = 0.0
+    adversarial_from: int = 10_000
 
 
 @dataclass(frozen=True)
@@ -33,8 +43,14 @@ class VaeTraining:
         warmup: steps of warm-up.
         grad_clip: largest norm of the gradient.
         ema: decay of the averaged weights, which are validated and saved; averages faster in the beginning.
-        bf16: compute convolutions in bfloat16.
+        bf16: compute convolutions in bfloat16; the path of principal components, the distribution of the latents
+            and the loss stay in float32.
         loss: weights of the parts of the loss.
+        discriminator_lr: learning rate of the discriminator's AdamW.
+        discriminator_width: its channels after the first convolution; a multiple of 8.
+        discriminator_depth: how often it halves pictures; 2 for crops of less than 32 pixels.
+        diverged_at: training stops when the loss, averaged over some 50 steps, is this many times its lowest.
+        prepare_threads: threads that prepare the clips of the next steps.
         validate_every: steps between validations (and one at the end).
         checkpoint_every: steps between checkpoints (and one at the end); the last two are kept.
         seed: of the weights and of the noise on the latents.
@@ -47,6 +63,11 @@ class VaeTraining:
     ema: float = 0.998
     bf16: bool = True
     loss: VaeLossConfig = field(default_factory=VaeLossConfig)
+    discriminator_lr: float = 2e-4
+    discriminator_width: int = 64
+    discriminator_depth: int = 3
+    diverged_at: float = 4.0
+    prepare_threads: int = 1
     validate_every: int = 2000
     checkpoint_every: int = 500
     seed: int = 0

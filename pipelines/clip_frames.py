@@ -1,0 +1,37 @@
+"""Frames of a clip at a steady rate, whatever its own is.
+
+for frame in nearest_frames(io.BytesIO(mp4), 17, fps=8.0, start_s=1.5): frame.picture(height=144)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from itertools import chain, pairwise
+from typing import IO, TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from curate.frames import Frame
+
+
+def nearest_frames(file: IO[bytes], count: int, fps: float, start_s: float = 0.0) -> Iterator[Frame]:
+    """`count` frames, those nearest to start_s, start_s + 1/fps, ... by PTS; some may come twice.
+
+    Raises BadInput or FFmpegError when the file cannot be decoded, ValueError when it ends too early.
+    """
+    from curate.frames import Video
+
+    found = 0
+    with Video(file) as video:  # type: ignore[arg-type]  # PyAV opens file objects as well
+        frames = video.frames_around(start_s) if start_s > 0 else video.frames()
+        for frame, following in pairwise(chain(frames, [None])):
+            assert frame is not None
+            # A frame is the nearest one until half way to the next.
+            until_s = (frame.time_s + following.time_s) / 2 if following else frame.time_s + 0.5 / fps
+            wanted = min(count, math.floor((until_s - start_s) * fps + 1e-6) + 1)
+            while found < wanted:
+                found += 1
+                yield frame
+            if found == count:
+                return
+    raise ValueError(f"{found} of {count} frames were found: the video ends too early")
