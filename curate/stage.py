@@ -26,6 +26,9 @@ class Resources:
         batch_rows: rows handed over in one call.
         threads: calls at once in one worker, for stages that wait for a server rather than compute; these must
             bear being called from several threads. More than one needs `actors`.
+        ahead: batches made before they are asked for, so that the next stage need not wait: by so many threads
+            where stages run in one process; on Ray by tasks that run beside the workers of the next stage, as
+            far ahead as its object store allows. 0 leaves it to the engine.
     """
 
     cpus: float = 1.0
@@ -33,6 +36,7 @@ class Resources:
     actors: int | None = None
     batch_rows: int = 1
     threads: int = 1
+    ahead: int = 0
 
 
 class Stage(Protocol):
@@ -59,15 +63,17 @@ def run_in_process(rows: Iterable[dict], stages: Sequence[Stage]) -> Iterator[di
 def _through(stage: Stage, rows: Iterator[dict]) -> Iterator[dict]:
     needs = stage.resources
     batches = iter(lambda: list(islice(rows, needs.batch_rows)), [])
-    if needs.threads == 1:
+    at_once = max(needs.threads, needs.ahead)
+    if at_once == 1 and not needs.ahead:
         for batch in batches:
             yield from stage(batch)
         return
-    with ThreadPoolExecutor(needs.threads) as pool:
+    with ThreadPoolExecutor(at_once) as pool:
         waiting: deque[Future[list[dict]]] = deque()
         for batch in batches:  # the stages before this one run here, while the threads wait
             waiting.append(pool.submit(stage, batch))
-            while len(waiting) > needs.threads or (waiting and waiting[0].done()):
+            # What is there goes on at once, unless new batches must be begun first to stay ahead.
+            while len(waiting) > at_once or (not needs.ahead and waiting and waiting[0].done()):
                 yield from waiting.popleft().result()
         for future in waiting:
             yield from future.result()

@@ -216,6 +216,10 @@ LATENTS = _schema(
     _column("w", pa.int32(), "latent width"),
     _column("n_tokens", pa.int32(), "tokens after patching by 1x2x2"),
     _column("fps", pa.float64(), "frames per second of the encoded video"),
+    _column(
+        "keyframe_at", pa.list_(pa.int32()), "latent frames whose last picture KEY.latent also has by itself"
+    ),
+    _column("suffix", pa.int32(), "latent frames at the end that KEY.latent also has as a clip of their own"),
     _column("caption_kinds", pa.list_(pa.string()), "kinds of caption whose embeddings KEY.text holds"),
     _column("error", pa.string(), "why the clip could not be encoded; shard is then null"),
 )

@@ -5,7 +5,8 @@
 
 Writes latents/VAE_ID/*.tar (KEY.latent, KEY.text, KEY.json), one for each tar of shards/, index.parquet and
 latents.json. Killed anywhere and started again, it goes on where it was; what is encoded already with the
-same settings is not encoded again.
+same settings is not encoded again. Clips are decoded ahead of the encoder, and at the end it tells how much of its
+time it had to wait for them.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from pipelines.engine import Engine, RayConfig
 
 if TYPE_CHECKING:
     from curate.dataset import Dataset
+    from curate.stage import Stage
+    from pipelines.encode_plan import LatentStore
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,8 @@ class EncodeConfig:
             CogVideoX), or hf:ORG/NAME; `embedded` is the tiny one of the procedural world.
         text: text encoder, an open_clip or transformers folder, ARCH/TAG or hf:ORG/NAME; `embedded` likewise.
         frames: which frames of a clip are encoded and how large.
+        tile: side in pixels of the tiles in which the VAE sees pictures that are too large for its memory; null
+            for whole pictures.
         encoders: workers that hold the VAE and the text encoder.
         gpus: GPUs for each of them; may be a fraction, 0 encodes on the CPU.
         engine: ray streams over a cluster or this machine; local runs in this process. Same latents.
@@ -43,6 +48,7 @@ class EncodeConfig:
     vae: str = "embedded"
     text: str = "embedded"
     frames: FrameConfig = field(default_factory=FrameConfig)
+    tile: int | None = None
     encoders: int = 1
     gpus: float = 0.0
     engine: Engine = "ray"
@@ -52,9 +58,8 @@ class EncodeConfig:
 def encode(config: EncodeConfig) -> None:
     """Encode the parts that are missing, pack the tars that are missing, then write the index."""
     from curate.dataset import Dataset
-    from curate.stage import Resources, Stage
     from pipelines.encode_plan import LatentStore, plan
-    from pipelines.encode_stages import DECODE_INPUT, PACK_INPUT, DecodeClips, EncodeClips, PackLatents
+    from pipelines.encode_stages import DECODE_INPUT, PACK_INPUT, PackLatents
     from pipelines.engine import run_stages
     from pipelines.progress import Progress
 
@@ -67,22 +72,50 @@ def encode(config: EncodeConfig) -> None:
     missing = store.missing_tars(units)
     parts = store.missing_parts(missing)
     if parts:
-        clips = sum(len(part["clips"]) for part in parts)
+        clips, times = sum(len(part["clips"]) for part in parts), Times()
         with Progress("encode", total=clips, unit="clips") as progress:
-            worker = Resources(gpus=config.gpus, actors=config.encoders)
-            stages: list[Stage] = [
-                DecodeClips(config.dataset),
-                EncodeClips(config.dataset, *models(config), worker),
-            ]
-            for row in run_stages(config.engine, parts, DECODE_INPUT, stages, config.ray):
+            for row in run_stages(config.engine, parts, DECODE_INPUT, encoding(config), config.ray):
                 progress.advance(row["clips"] + row["failed"], failed=row["failed"])
+                times.add(row)
+        print(times.told())
     if missing:
         with Progress("pack", total=len(missing), unit="shards") as progress:
             packer: list[Stage] = [PackLatents(config.dataset, about["vae_id"])]
             rows = [unit.pack_row() for unit in missing]
             for row in run_stages(config.engine, rows, PACK_INPUT, packer, config.ray):
                 progress.advance(1, clips=row["clips"])
-    print(told(dataset, store.finish(units), about))
+    print(told(store, store.finish(units)))
+
+
+def encoding(config: EncodeConfig) -> list[Stage]:
+    """The stages that make the parts: decoders, as many as there are cores, and encoders that stay."""
+    from curate.stage import Resources
+    from pipelines.encode_stages import DecodeClips, EncodeClips
+
+    worker = Resources(gpus=config.gpus, actors=config.encoders)
+    return [
+        DecodeClips(config.dataset),
+        EncodeClips(config.dataset, *models(config), worker, config.frames, config.tile),
+    ]
+
+
+@dataclass
+class Times:
+    """Seconds of all encoders: at work, and idle between two parts."""
+
+    busy_s: float = 0.0
+    waited_s: float = 0.0
+
+    def add(self, row: dict[str, Any]) -> None:
+        self.busy_s += row["busy_s"]
+        self.waited_s += row["waited_s"]
+
+    @property
+    def share_waited(self) -> float:
+        return self.waited_s / (self.busy_s + self.waited_s)
+
+    def told(self) -> str:
+        return f"the encoder waited {100 * self.share_waited:.0f} % of its time for pictures"
 
 
 def models(config: EncodeConfig) -> tuple[str, str]:
@@ -110,18 +143,26 @@ def caption_words(dataset: Dataset) -> dict[str, Any]:
 
 def about_latents(config: EncodeConfig) -> dict[str, Any]:
     """What latents.json tells: all that decides what the latents are. Raises BadInput if a model is amiss."""
+    import numpy as np
+
     from model.any_vae import any_vae_id, load_any_vae
     from model.text import load_text_encoder
+    from pipelines.encode_latents import frame_step, latents_of
     from pipelines.encode_plan import fingerprint
 
     vae_place, text_name = models(config)
     vae, text = load_any_vae(vae_place), load_text_encoder(text_name)
+    if config.tile is not None:  # tiles that do not fit are told before the work begins
+        picture = np.zeros((1, vae.config.spatial, vae.config.spatial, 3), np.uint8)
+        latents_of(vae, [picture], config.frames, config.tile)
     return {
         "vae_id": any_vae_id(vae),
         "vae": config.vae,
         "channels": vae.config.channels,
         "temporal": vae.config.temporal,
+        "frame_step": frame_step(vae),
         "spatial": vae.config.spatial,
+        "tile": config.tile,
         "text_encoder": config.text,
         "text_id": fingerprint(text_name),
         "text_width": text.width,
@@ -129,15 +170,23 @@ def about_latents(config: EncodeConfig) -> dict[str, Any]:
         "pixels": config.frames.pixels,
         "fps": config.frames.fps,
         "max_frames": config.frames.max_frames,
+        "keyframes": config.frames.keyframes,
+        "suffix": config.frames.suffix,
     }
 
 
-def told(dataset: Dataset, counts: dict[str, int], about: dict) -> str:
-    """One line: clips encoded and failed, and where the latents lie."""
-    return (
+def told(store: LatentStore, counts: dict[str, int]) -> str:
+    """Clips encoded and failed, where the latents lie, and how to choose if other VAEs have some as well."""
+    line = (
         f"latents {counts['encoded']} clips in {counts['tars']} shards + {counts['failed']} failed, "
-        f"{counts['tokens']:,} tokens, in {dataset.uri.rstrip('/')}/latents/{about['vae_id']}"
+        f"{counts['tokens']:,} tokens, in {store.dataset.uri.rstrip('/')}/{store.folder}"
     )
+    if others := store.others():
+        line += (
+            f"\nthere are latents of {', '.join(others)} as well; they do not mix: "
+            f"train with --vae_id={store.about['vae_id']} or another"
+        )
+    return line
 
 
 def main(argv: list[str] | None = None) -> int:

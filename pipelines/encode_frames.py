@@ -1,4 +1,4 @@
-"""Which frames of a clip the VAE sees, and how large: the rate, 4k+1 frames, and a size of few buckets.
+"""Which frames of a clip the VAE sees, and how large: the rate, their number, and a size of few buckets.
 
 fit(256, 144, FrameConfig())                  # (80, 48): the nearest shape that the area budget allows
 read_clip(mp4, Shape(17, 48, 80), fps=8.0)    # (17, 48, 80, 3) uint8
@@ -18,19 +18,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FrameConfig:
-    """Which frames of a clip are encoded and how large.
+    """Which frames of a clip are encoded and how large, and which of them once more by themselves.
 
     Attributes:
         pixels: most pixels of a frame; its sides keep the clip's aspect as nearly as buckets allow.
         side: both sides are multiples of this (the VAE's spatial compression times the DiT's patch).
         fps: frames per second; a slower clip keeps its own rate.
-        max_frames: most frames, taken from the start of the clip; less if 4k+1 frames are fewer.
+        max_frames: most frames, taken from the start of the clip; the VAE takes 4k+1 of them, some take 8k+1.
+        keyframes: single pictures encoded by themselves, spread over the clip after its first frame, the last
+            picture among them; 0 for none.
+        suffix: latent frames at the end that are encoded as a clip of their own; 0 for none.
     """
 
     pixels: int = 64 * 64
     side: int = 16
     fps: float = 8.0
     max_frames: int = 17
+    keyframes: int = 2
+    suffix: int = 2
 
 
 @dataclass(frozen=True)
@@ -67,7 +72,10 @@ def fit(width: int, height: int, config: FrameConfig) -> tuple[int, int]:
 
 
 def timing(n_frames: int, fps: float, config: FrameConfig, temporal: int) -> tuple[int, float]:
-    """(frames, frames per second) to take of a clip: temporal·k+1 frames, the clip's own rate if slower."""
+    """(frames, frames per second) to take of a clip: temporal·k+1 frames, the clip's own rate if slower.
+
+    `temporal` is the pictures that the VAE takes at a time after the first, so that none must be repeated.
+    """
     rate = min(config.fps, fps)
     there = math.floor((n_frames - 1) / fps * rate + 1e-6) + 1  # frames between the first and the last
     most = max(1, min(there, config.max_frames))
@@ -83,18 +91,20 @@ def read_clip(file: IO[bytes], shape: Shape, fps: float) -> np.ndarray:
 
     from curate.frames import Video
 
-    pictures: list[np.ndarray] = []
+    # Filled in place: of a long clip there should be one copy.
+    pictures, found = np.empty((shape.frames, shape.height, shape.width, 3), np.uint8), 0
     with Video(file) as video:  # type: ignore[arg-type]  # PyAV opens file objects as well
         for frame, following in pairwise(chain(video.frames(), [None])):
             assert frame is not None
             # A frame is the nearest one until half way to the next.
             until_s = (frame.time_s + following.time_s) / 2 if following else frame.time_s + 0.5 / fps
-            wanted = min(shape.frames, math.floor(until_s * fps + 1e-6) + 1) - len(pictures)
-            if wanted > 0:
-                pictures += [_covering(frame, shape.width, shape.height)] * wanted
-            if len(pictures) == shape.frames:
-                return np.stack(pictures)
-    raise ValueError(f"{len(pictures)} of {shape.frames} frames were found: the video ends too early")
+            wanted = min(shape.frames, math.floor(until_s * fps + 1e-6) + 1)
+            if wanted > found:
+                pictures[found:wanted] = _covering(frame, shape.width, shape.height)
+                found = wanted
+            if found == shape.frames:
+                return pictures
+    raise ValueError(f"{found} of {shape.frames} frames were found: the video ends too early")
 
 
 def _covering(frame, width: int, height: int) -> np.ndarray:  # type: ignore[no-untyped-def]

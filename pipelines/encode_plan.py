@@ -28,6 +28,8 @@ PART_BYTES = 48 << 20
 PART_CLIPS = 64
 #: Goes up when KEY.text holds something else for the same captions; 2: ends of sentences, fields.
 TEXT_FORMAT = 2
+#: Goes up when KEY.latent holds something else for the same pictures; 2: keyframes, suffix, size.
+LATENT_FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,8 @@ def plan(dataset: Dataset, config: FrameConfig, about: dict[str, Any]) -> list[U
             f"frames.side {config.side} must be a multiple of {multiple} for this VAE, and frames.pixels "
             f"{config.pixels} at least its square."
         )
+    if min(config.keyframes, config.suffix) < 0:
+        raise BadInput("frames.keyframes and frames.suffix must not be negative; 0 leaves them out.")
     columns = ["clip_id", "shard", "mp4_offset", "mp4_size", "json_offset", "json_size"]
     rows = dataset.read("shards", [*columns, "width", "height", "fps", "n_frames"]).to_pylist()
     shards: dict[str, list[dict]] = defaultdict(list)
@@ -73,12 +77,13 @@ def plan(dataset: Dataset, config: FrameConfig, about: dict[str, Any]) -> list[U
     units = []
     for shard in sorted(shards):
         # The name of a shard tells its contents, captions included. Names of models may change, ids not.
-        content = config_hash([shard, about["vae_id"], about["text_id"], config, TEXT_FORMAT])
+        made_by = [about["vae_id"], about["tile"], about["text_id"], config]
+        content = config_hash([shard, *made_by, TEXT_FORMAT, LATENT_FORMAT])
         parts: list[list[dict]] = [[]]
         size = 0
         for row in sorted(shards[shard], key=lambda r: r["mp4_offset"]):
             width, height = fit(row["width"], row["height"], config)
-            frames, fps = timing(row["n_frames"], row["fps"], config, about["temporal"])
+            frames, fps = timing(row["n_frames"], row["fps"], config, about["frame_step"])
             clip_bytes = Shape(frames, height, width).size_bytes
             if parts[-1] and (len(parts[-1]) == PART_CLIPS or size + clip_bytes > PART_BYTES):
                 parts.append([])
@@ -116,6 +121,11 @@ class LatentStore:
                     f"{self.dataset.path(self.folder)} holds latents of VAE {told}, not of "
                     f"{self.about['vae_id']}: latents of two VAEs do not mix. Rename or delete that folder."
                 )
+
+    def others(self) -> list[str]:
+        """Ids of other VAEs that have latents of this dataset."""
+        names = {name.split("/")[0] for name in self.dataset.files("latents", "/latents.json")}
+        return sorted(names - {self.about["vae_id"]})
 
     def missing_tars(self, units: list[Unit]) -> list[Unit]:
         tars = set(self.dataset.files(self.folder, ".tar"))

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import io
 import json
-from collections import defaultdict
-from typing import Any
+import os
+import time
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -18,9 +20,13 @@ from curate.errors import BadInput
 from curate.shards import TarWriter
 from curate.stage import Resources
 from curate.tables import LATENTS
-from pipelines.encode_frames import Shape, read_clip
+from pipelines.encode_frames import FrameConfig, Shape, read_clip
+from pipelines.encode_members import to_member
 from pipelines.encode_plan import state_folder
 from train.blend import captions_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _TO_DECODE = pa.struct(
     [("clip_id", pa.string())]
@@ -36,10 +42,12 @@ _DECODED = pa.struct(
 DECODE_INPUT = pa.schema([("part", pa.string()), ("shard", pa.string()), ("clips", pa.list_(_TO_DECODE))])
 PACK_INPUT = pa.schema([("tar", pa.string()), ("content", pa.string()), ("parts", pa.list_(pa.string()))])
 _DONE = pa.schema([("name", pa.string()), ("clips", pa.int64()), ("failed", pa.int64())])
+_TIMES = pa.schema([("busy_s", pa.float64()), ("waited_s", pa.float64())])
 #: A clip as it lies in a part: its row of the index, and the bytes of its three members.
 _ENCODED = pa.schema([*LATENTS, ("latent", pa.binary()), ("text", pa.binary()), ("json", pa.binary())])
 
-BATCH_BYTES = 8 << 20  # decoded pictures that go through the VAE together
+#: Parts that are decoded ahead of the encoder in one process; each is of PART_BYTES, or of one longer clip.
+AHEAD = max(2, min(8, (os.cpu_count() or 1) // 2))
 
 
 class DecodeClips:
@@ -49,7 +57,7 @@ class DecodeClips:
 
     def __init__(self, dataset_uri: str) -> None:
         self.dataset_uri = dataset_uri
-        self.resources = Resources()
+        self.resources = Resources(ahead=AHEAD)
 
     def setup(self) -> None:
         self._dataset = Dataset(self.dataset_uri)
@@ -72,7 +80,8 @@ class DecodeClips:
             row = {"clip_id": clip["clip_id"], "json": record, "fps": clip["encoded_fps"], **vars(shape)}
             row |= {"pixels": None, "error": None}
             try:
-                row["pixels"] = read_clip(io.BytesIO(mp4), shape, clip["encoded_fps"]).tobytes()
+                # Not a copy of them, which would double the memory of a long clip.
+                row["pixels"] = read_clip(io.BytesIO(mp4), shape, clip["encoded_fps"]).data.cast("B")
             except (BadInput, OSError, ValueError) as error:  # PyAV's errors are OSErrors or ValueErrors
                 row["error"] = f"{type(error).__name__}: {error}"
             found.append(row)
@@ -80,13 +89,26 @@ class DecodeClips:
 
 
 class EncodeClips:
-    """One part: latents of its clips, batched by shape, and features of their captions. Commits the part."""
+    """One part: latents of its clips, batched by shape, and features of their captions. Commits the part.
 
-    output = _DONE
+    Its rows tell how long the call took, and how long the worker had nothing to do since the call before.
+    """
 
-    def __init__(self, dataset_uri: str, vae: str, text: str, resources: Resources) -> None:
+    output = pa.schema([*_DONE, *_TIMES])
+
+    def __init__(
+        self,
+        dataset_uri: str,
+        vae: str,
+        text: str,
+        resources: Resources,
+        frames: FrameConfig | None = None,
+        tile: int | None = None,
+    ) -> None:
+        """`frames` tells how many keyframes and how long a suffix; `tile` as in `VideoVAE.encode`."""
         self.dataset_uri, self.vae, self.text = dataset_uri, vae, text
         self.resources = resources
+        self.frames, self.tile = frames or FrameConfig(), tile
 
     def setup(self) -> None:
         import torch
@@ -95,75 +117,60 @@ class EncodeClips:
         from model.text import load_text_encoder
 
         self._dataset = Dataset(self.dataset_uri)
-        self._device = "cuda" if self.resources.gpus and torch.cuda.is_available() else "cpu"
-        self._vae = load_any_vae(self.vae).to(self._device)
+        device = "cuda" if self.resources.gpus and torch.cuda.is_available() else "cpu"
+        self._vae = load_any_vae(self.vae).to(device)
         self._vae_id = any_vae_id(self._vae)
-        self._text = load_text_encoder(self.text, self._device)
+        self._text = load_text_encoder(self.text, device)
+        self._ended_s: float | None = None
 
     def __call__(self, rows: list[dict]) -> list[dict]:
-        return [self._encode(row["part"], row["clips"]) for row in rows]
+        found = []
+        for row in rows:
+            began_s = time.perf_counter()
+            # Before its first part a worker waits for the start of all others.
+            waited_s = 0.0 if self._ended_s is None else began_s - self._ended_s
+            found.append(self._encode(row["part"], row["clips"]))
+            self._ended_s = time.perf_counter()
+            found[-1] |= {"busy_s": self._ended_s - began_s, "waited_s": waited_s}
+        return found
 
     def _encode(self, part: str, clips: list[dict]) -> dict:
+        from pipelines.encode_latents import latents_of
         from pipelines.encode_text import caption_features
 
         rows: list[dict[str, Any]] = [
             {"clip_id": clip["clip_id"], "error": clip["error"], "json": clip["json"]} for clip in clips
         ]
         good = [i for i, clip in enumerate(clips) if clip["error"] is None]
-        for i, latent in self._latents(clips, good):
-            rows[i] |= self._latent_member(clips[i], latent)
+        videos = [_video(clips[i]) for i in good]
+        for i, made in zip(good, latents_of(self._vae, videos, self.frames, self.tile), strict=True):
+            rows[i] |= self._latent_member(clips[i], made)
         captions = [captions_of(json.loads(clips[i]["json"])) for i in good]
         for i, kinds, features in zip(good, captions, caption_features(self._text, captions), strict=True):
-            rows[i] |= self._text_member(features) | {"caption_kinds": sorted(kinds)}
+            rows[i] |= {"text": to_member(features), "caption_kinds": sorted(kinds)}
         with self._dataset.atomic_writer(state_folder(self._vae_id), "parts", f"{part}.parquet") as out:
             pq.write_table(pa.Table.from_pylist(rows, schema=_ENCODED), out)
         return {"name": part, "clips": len(good), "failed": len(clips) - len(good)}
 
-    def _latents(self, clips: list[dict], good: list[int]):  # type: ignore[no-untyped-def]
-        """(number of the clip, latent (C, t, h, w)) for each of `good`, batched by shape."""
-        import torch
-
-        from model.vae import from_pixels
-
-        by_shape: dict[Shape, list[int]] = defaultdict(list)
-        for i in good:
-            by_shape[Shape(*(clips[i][name] for name in ("frames", "height", "width")))].append(i)
-        for shape, members in by_shape.items():
-            size = max(1, BATCH_BYTES // shape.size_bytes)
-            for batch in (members[k : k + size] for k in range(0, len(members), size)):
-                pixels = torch.stack(
-                    [torch.frombuffer(bytearray(clips[i]["pixels"]), dtype=torch.uint8) for i in batch]
-                )
-                frames = pixels.view(len(batch), shape.frames, shape.height, shape.width, 3)
-                with torch.inference_mode():
-                    z = self._vae.encode_latents(from_pixels(frames.to(self._device)))
-                yield from zip(batch, z.cpu(), strict=True)
-
-    def _latent_member(self, clip: dict, latent) -> dict:  # type: ignore[no-untyped-def]
-        import torch
-        from safetensors.torch import save
-
-        _, t, h, w = latent.shape
+    def _latent_member(self, clip: dict, made: dict[str, Tensor]) -> dict[str, Any]:
+        """KEY.latent of a clip, and what the index tells of it."""
+        size = dict(zip("thw", made["latent"].shape[1:], strict=True))
         fps = clip["fps"] if clip["frames"] > 1 else 0.0  # a picture has no rate
-        metadata = {"fps": repr(fps), "n_frames": str(clip["frames"]), "vae_id": self._vae_id}
-        data = _canonical(save({"latent": latent.to(torch.bfloat16).contiguous()}, metadata=metadata))
-        n_tokens = t * ((h + 1) // 2) * ((w + 1) // 2)
-        return {"latent": data, "t": t, "h": h, "w": w, "n_tokens": n_tokens, "fps": fps}
+        told = {**size, "fps": fps, "n_frames": clip["frames"]}
+        metadata = {"vae_id": self._vae_id} | {name: repr(value) for name, value in told.items()}
+        return {
+            "latent": to_member(made, metadata),
+            **size,
+            "n_tokens": size["t"] * ((size["h"] + 1) // 2) * ((size["w"] + 1) // 2),
+            "fps": fps,
+            "keyframe_at": made["keyframe_at"].tolist() if "keyframe_at" in made else [],
+            "suffix": made["suffix"].shape[1] if "suffix" in made else 0,
+        }
 
-    def _text_member(self, features: dict) -> dict:
-        import torch
-        from safetensors.torch import save
 
-        stored = {name: x.to(torch.bfloat16) if x.is_floating_point() else x for name, x in features.items()}
-        return {"text": _canonical(save({name: stored[name].contiguous() for name in sorted(stored)}))}
-
-
-def _canonical(data: bytes) -> bytes:
-    """A safetensors file with its header in sorted order: `save` orders metadata anew each time."""
-    size = int.from_bytes(data[:8], "little")
-    header = json.dumps(json.loads(data[8 : 8 + size]), sort_keys=True, separators=(",", ":")).encode()
-    header += b" " * (-len(header) % 8)
-    return len(header).to_bytes(8, "little") + header + data[8 + size :]
+def _video(clip: dict) -> np.ndarray:
+    """(T, H, W, 3) uint8, as `DecodeClips` gave it."""
+    return np.frombuffer(clip["pixels"], np.uint8).reshape(clip["frames"], clip["height"], clip["width"], 3)
 
 
 class PackLatents:

@@ -125,6 +125,10 @@ def with_stage(data: Any, stage: Stage) -> Any:
     }
     if needs.gpus:
         options["num_gpus"] = needs.gpus
+    if needs.actors is None and needs.ahead:
+        # Else Ray makes one stage of these tasks and the next, whose workers would do both in turn. It does not
+        # where their options differ: this one only tasks have, and it is their default.
+        options["max_calls"] = 0
     if needs.actors is None:
         return data.map_batches(_Task(stage), **options)
     pool = ray.data.ActorPoolStrategy(

@@ -1,6 +1,7 @@
 """Train the video VAE: on the clips of a dataset's shards, or on the procedural world, rendered on the fly.
 
     reelmill train-vae --dataset s3://films --out runs/vae --vae.preset base --device cuda
+    torchrun --nproc_per_node 8 -m pipelines.train_vae --config pipelines/configs/train-vae.yaml ...
     OMP_NUM_THREADS=2 reelmill train-vae --out runs/world                # what made the embedded one
     reelmill train-vae --out /tmp/vae --training.steps=50 --validation_clips=4     # a quick look
 
@@ -35,7 +36,7 @@ class TrainVaeConfig:
         training: how it is trained.
         crops: which parts of the clips of a dataset are shown.
         world: which parts of the procedural world are shown, where there is no dataset.
-        batch: clips per step; pictures are four times as many.
+        batch: clips per step and rank; pictures are four times as many.
         validation_clips: unseen clips reconstructed at each validation.
         typical_clips: clips from which the statistics of the latents are taken at the end.
         threads: cores for the computation; null takes what the environment says.
@@ -57,6 +58,7 @@ class TrainVaeConfig:
 
 def train_vae(config: TrainVaeConfig) -> None:
     """Train, validate, draw strips, and print the figures and where the VAE lies."""
+    import os
     from pathlib import Path
 
     import torch
@@ -74,6 +76,9 @@ def train_vae(config: TrainVaeConfig) -> None:
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     run = Path(config.out)
+    if os.environ.get("RANK", "0") != "0":
+        vae_loop.train_vae(run, shape, config.training, data, lambda row: None, device=config.device)
+        return
     run.mkdir(parents=True, exist_ok=True)
     (run / "config.yaml").write_text(yaml.safe_dump(asdict(config), sort_keys=False))
     done = checkpoints(run)

@@ -51,7 +51,7 @@ class WorldConfig:
     """
 
     crop: int = 64
-    frames: int = 17
+    frames: int = 9
     image_share: float = 0.05
     film_share: float = 0.5
     candidates: int = 4

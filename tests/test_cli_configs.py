@@ -14,7 +14,11 @@ CONFIGS = Path(__file__).resolve().parents[1] / "pipelines" / "configs"
 
 @pytest.mark.parametrize(
     ("command", "flags"),
-    [("curate", ["--input=a", "--dataset=b"]), ("train", ["--dataset=a", "--out=b"])],
+    [
+        ("curate", ["--input=a", "--dataset=b"]),
+        ("train", ["--dataset=a", "--out=b"]),
+        ("train-vae", ["--dataset=a", "--out=b"]),
+    ],
 )
 def test_example_is_read_whole(command: str, flags: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     path = CONFIGS / f"{command}.yaml"
@@ -30,7 +34,7 @@ def test_example_is_read_whole(command: str, flags: list[str], capsys: pytest.Ca
 
 
 def test_every_example_is_tested() -> None:
-    assert {path.stem for path in CONFIGS.glob("*.yaml")} == {"curate", "train"}
+    assert {path.stem for path in CONFIGS.glob("*.yaml")} == {"curate", "train", "train-vae"}
 
 
 def test_an_override_wins_over_the_file(capsys: pytest.CaptureFixture[str]) -> None:

@@ -167,3 +167,21 @@ def test_it_learns_to_tell_blurred_clips_from_sharp_ones(frames) -> None:
         sharp, soft = (discriminator(one).mean(dim=(1, 2, 3, 4)) for one in (x, blurred(x)))
         assert discriminator_loss(discriminator(x), discriminator(blurred(x))).item() < 0.6
     assert (sharp > soft).float().mean().item() >= 0.9
+
+
+@pytest.mark.parametrize(("width", "depth", "side"), [(8, 2, 16), (64, 3, 64)])
+def test_gradients_are_the_same_each_time_under_autocast(width: int, depth: int, side: int) -> None:
+    torch.manual_seed(0)
+    net, x = PatchDiscriminator3D(width, depth), torch.rand(2, 3, 5, side, side) * 2 - 1
+    found = []
+    for _ in range(2):
+        # What the allocator hands out next: memory that is not written would show.
+        junk = [torch.full((1 << k,), torch.nan) for k in range(4, 22)]
+        del junk
+        net.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = generator_loss(net(x))
+        loss.backward()
+        found.append([p.grad for p in net.parameters()])
+    for first, second in zip(*found, strict=True):
+        assert torch.equal(first, second)  # NaN is equal to nothing

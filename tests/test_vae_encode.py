@@ -322,6 +322,40 @@ def test_other_settings_replace_and_other_vaes_never_mix(done, tmp_path, vae_fol
     Path(mine, "latents.json").write_bytes(Path(theirs, "latents.json").read_bytes())
     with pytest.raises(BadInput, match="latents of two VAEs do not mix"):
         encode(config)
+    with pytest.raises(ModelBadInput, match=r"latents of two VAEs do not mix\. Delete that folder"):
+        LatentDataset(dataset.uri, vae_id(vae_folder))
+
+
+def test_a_shard_among_those_of_another_vae_is_not_trained_on(
+    done, tmp_path, vae_folder, mp4s, capsys
+) -> None:
+    dataset = make_dataset(tmp_path / "dataset", mp4s)
+    other = load_vae(vae_folder)
+    other.latent_std.mul_(2.0)
+    save_vae(other, tmp_path / "other")
+    config = replace(done[1], dataset=dataset.uri)
+    encode(config)
+    assert "they do not mix" not in capsys.readouterr().out
+    encode(replace(config, vae=str(tmp_path / "other")))
+    mine, theirs = vae_id(vae_folder), vae_id(other)
+    assert (
+        f"there are latents of {mine} as well; they do not mix: train with --vae_id={theirs} or another\n"
+        in capsys.readouterr().out
+    )
+    tars = [sorted(Path(dataset.path("latents", name)).glob("*.tar")) for name in (mine, theirs)]
+    tars[0][0].write_bytes(tars[1][0].read_bytes())
+    data = LatentDataset(dataset.uri, mine)
+    changed = [clip.shard == tars[0][0].name for clip in data.clips]
+    assert any(changed)
+    for number, is_changed in enumerate(changed):
+        if is_changed:
+            with pytest.raises(
+                ModelBadInput,
+                match=f"is a latent of VAE {theirs}, not of {mine}: latents of two VAEs do not mix",
+            ):
+                data.read(number)
+        else:
+            data.read(number)
 
 
 def test_what_cannot_be_encoded_is_told(tmp_path, done) -> None:

@@ -182,7 +182,7 @@ def test_clips_are_prepared_ahead_in_order_and_their_errors_arrive() -> None:
             raise BadInput("step 8 is gone")
         return Clips(torch.tensor(step), ())
 
-    ahead, found = Ahead(batch_at, 3, 12, threads=2), list[int]()
+    ahead, found = Ahead(batch_at, range(3, 12), threads=2), list[int]()
 
     def train() -> None:
         for clips in ahead:

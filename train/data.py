@@ -3,6 +3,7 @@
     data = LatentDataset("demo-run/dataset")             # or s3://bucket/films
     data.clips[0]                                        # ClipEntry: id, size, tokens, kinds of caption
     latent, texts = data.read(0)                         # (C, t, h, w) float32, {"dense": (L, D) float32, ...}
+    latent, texts, given = data.read_given(0)            # also pictures and the ending as a sampler is given them
 
 The tars are WebDataset's (KEY.latent, KEY.text, KEY.json), so plain `webdataset` reads them too; the index lets
 any clip be read by itself, which the packing plan needs.
@@ -36,6 +37,8 @@ class ClipEntry:
         size: latent frames, rows and columns.
         fps: frames per second of the video; 0 for a picture.
         kinds: kinds of caption with features.
+        keyframe_at: latent frames whose last picture is also there by itself, ascending.
+        suffix: latent frames at the end that are also there as a clip of their own.
     """
 
     clip_id: str
@@ -45,6 +48,25 @@ class ClipEntry:
     size: tuple[int, int, int]
     fps: float
     kinds: tuple[str, ...]
+    keyframe_at: tuple[int, ...] = ()
+    suffix: int = 0
+
+
+@dataclass(frozen=True)
+class Given:
+    """Latents of what can be given to a sampler without all that comes before it in the clip.
+
+    A causal VAE makes others of the same pictures where they are part of a clip. Those of the beginning are the same.
+
+    Attributes:
+        keyframes: (C, K, h, w) float32, each the last picture of a latent frame, encoded by itself.
+        keyframe_at: these latent frames, ascending; the last one of the clip is among them.
+        suffix: (C, s, h, w) float32, the last pictures encoded as a clip, for the last s latent frames.
+    """
+
+    keyframes: Tensor
+    keyframe_at: tuple[int, ...]
+    suffix: Tensor
 
 
 class LatentDataset:
@@ -73,6 +95,11 @@ class LatentDataset:
                 f"{self.root} is not finished: {error.args[-1]} is missing. Run `reelmill encode --dataset "
                 f"{dataset}` to its end."
             ) from error
+        if self.about["vae_id"] != (name := self.root.rsplit("/", 1)[-1]):
+            raise BadInput(
+                f"{self.root} holds latents of VAE {self.about['vae_id']}, not of {name}: latents of two VAEs do not "
+                "mix. Delete that folder and encode the dataset again."
+            )
         self.clips = [
             _entry(row) for row in sorted(rows, key=lambda r: r["clip_id"]) if row["shard"] is not None
         ]
@@ -102,25 +129,42 @@ class LatentDataset:
     def read(self, number: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Latent (C, t, h, w), and what KEY.text holds (train/caption_features.py); float32 where not whole numbers.
 
-        Raises BadInput if damaged.
+        Raises BadInput if damaged, or of another VAE.
         """
+        latent, texts, _ = self.read_given(number)
+        return latent, texts
+
+    def read_given(self, number: int) -> tuple[Tensor, dict[str, Tensor], Given]:
+        """As `read`, and what of the clip is there encoded by itself; empty where encode was told to leave it out."""
         clip = self.clips[number]
         try:
-            latent = load(self._bytes(clip.shard, clip.latent))["latent"].float()
+            data = self._bytes(clip.shard, clip.latent)
+            found = load(data)
+            latent = found["latent"].float()
             texts = load(self._bytes(clip.shard, clip.text)) if clip.text else {}
         except (OSError, SafetensorError, KeyError) as error:
             raise BadInput(
                 f"clip {clip.clip_id} in {self.root}/{clip.shard} cannot be read ({type(error).__name__}: {error}). "
                 "Encode the dataset again."
             ) from error
+        if (made_by := _metadata(data).get("vae_id", self.about["vae_id"])) != self.about["vae_id"]:
+            raise BadInput(
+                f"clip {clip.clip_id} in {self.root}/{clip.shard} is a latent of VAE {made_by}, not of "
+                f"{self.about['vae_id']}: latents of two VAEs do not mix. Delete that shard and encode the dataset "
+                "again."
+            )
         if tuple(latent.shape[1:]) != clip.size:
             raise BadInput(
                 f"clip {clip.clip_id} in {self.root}/{clip.shard} has latents of {tuple(latent.shape)}, its index "
                 f"says {clip.size}. Encode the dataset again."
             )
-        return latent, {
-            name: found.float() if found.is_floating_point() else found for name, found in texts.items()
-        }
+        none = latent[:, :0]
+        given = Given(
+            found.get("keyframes", none).float(),
+            tuple(found["keyframe_at"].tolist()) if "keyframe_at" in found else (),
+            found.get("suffix", none).float(),
+        )
+        return latent, {name: x.float() if x.is_floating_point() else x for name, x in texts.items()}, given
 
     def _bytes(self, shard: str, span: tuple[int, int]) -> bytes:
         start, size = span
@@ -137,4 +181,13 @@ def _entry(row: dict[str, Any]) -> ClipEntry:
         size=(row["t"], row["h"], row["w"]),
         fps=row["fps"] or 0.0,
         kinds=kinds,
+        keyframe_at=tuple(row.get("keyframe_at") or ()),
+        suffix=row.get("suffix") or 0,
     )
+
+
+def _metadata(data: bytes) -> dict[str, str]:
+    """What a safetensors file tells beside its tensors."""
+    size = int.from_bytes(data[:8], "little")
+    told: dict[str, str] = json.loads(data[8 : 8 + size]).get("__metadata__") or {}
+    return told

@@ -11,12 +11,15 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 from model.errors import BadInput
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,14 @@ class Ranks:
         parts = together.split([g.numel() for g in gradients])
         for gradient, part in zip(gradients, parts, strict=True):
             gradient.copy_(part.view_as(gradient))
+
+    def gather(self, one: T) -> list[T]:
+        """What each rank gives, in their order; small plain data."""
+        if self.size == 1:
+            return [one]
+        found: list[T | None] = [None] * self.size
+        dist.all_gather_object(found, one)
+        return cast(list[T], found)
 
     def wait(self) -> None:
         """Return when every rank has come here."""

@@ -34,7 +34,8 @@ class VaeData:
     """All that a VAE is trained with.
 
     Attributes:
-        batch_at: step -> its clips, the same ones each time; called by several threads at once.
+        batch_at: number of a batch -> its clips, the same ones each time; called by several threads at once. One
+            rank takes one per step; of n ranks, rank r takes number n·step + r.
         typical: batches (B, T, H, W, 3) uint8 of clips as they will be encoded, for the statistics of the latents.
         validation: unseen clips, in batches of one shape.
     """
@@ -45,24 +46,24 @@ class VaeData:
 
 
 class Ahead:
-    """The clips of the steps from `first` to before `last`, in order; `threads` prepare the next ones meanwhile.
+    """The clips of batches in the order of their `numbers`; `threads` prepare the next ones meanwhile.
 
     Attributes:
         waited_s: seconds for which the training had to wait for clips.
     """
 
-    def __init__(self, batch_at: Callable[[int], Clips], first: int, last: int, threads: int) -> None:
-        self._batch_at, self._steps, self._threads = batch_at, range(first, last), threads
+    def __init__(self, batch_at: Callable[[int], Clips], numbers: range, threads: int) -> None:
+        self._batch_at, self._numbers, self._threads = batch_at, numbers, threads
         self.waited_s = 0.0
 
     def __iter__(self) -> Iterator[Clips]:
         with ThreadPoolExecutor(self._threads, thread_name_prefix="clips") as pool:
             waiting: deque[Future[Clips]] = deque()
-            steps = iter(self._steps)
+            left = iter(self._numbers)
             try:
-                for _ in self._steps:
-                    while len(waiting) <= self._threads and (step := next(steps, None)) is not None:
-                        waiting.append(pool.submit(self._batch_at, step))
+                for _ in self._numbers:
+                    while len(waiting) <= self._threads and (number := next(left, None)) is not None:
+                        waiting.append(pool.submit(self._batch_at, number))
                     began = time.monotonic()
                     clips = waiting.popleft().result()
                     self.waited_s += time.monotonic() - began

@@ -58,7 +58,10 @@ class PatchDiscriminator3D(nn.Module):
         self.layers = nn.Sequential(*layers, _conv(channels[-1], 1, stride=1))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits (B, 1, t, h, w). Raises BadInput for other shapes or pictures that are too small."""
+        """Logits (B, 1, t, h, w); on CPUs in float32, whatever autocast says.
+
+        Raises BadInput for other shapes or pictures that are too small.
+        """
         if x.ndim != 5 or x.shape[1] != 3 or 0 in x.shape:
             raise BadInput(f"discriminator: expected a video (B, 3, T, H, W), got {tuple(x.shape)}.")
         if min(x.shape[-2:]) < self.smallest:
@@ -66,7 +69,11 @@ class PatchDiscriminator3D(nn.Module):
                 f"discriminator: pictures of {x.shape[-2]}×{x.shape[-1]} pixels are too small for its depth; "
                 f"give {self.smallest}×{self.smallest} or more, or a smaller depth."
             )
-        return self.layers(x)
+        if x.device.type != "cpu":
+            return self.layers(x)
+        # On CPUs torch 2.15 leaves parts of the gradients of these kernels unset in bfloat16 (NaN, now and then).
+        with torch.autocast("cpu", enabled=False):
+            return self.layers(x.float())
 
 
 def _conv(inputs: int, outputs: int, stride: int) -> nn.Conv3d:

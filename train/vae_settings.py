@@ -23,7 +23,7 @@ class VaeLossConfig:
         adversarial_from: step from which there is a discriminator; reconstructions must be fair by then.
     """
 
-    square: float = 1.0
+    square: float = 5.0
     gradient: float = 0.5
     coarse: float = 0.5
     kl: float = 1e-4

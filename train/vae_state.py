@@ -1,6 +1,6 @@
 """All that changes while a VAE is trained, and its checkpoints: RUN/checkpoints/step-00001000/, whole or absent.
 
-state = VaeState.new(config, settings, "cuda")
+state = VaeState.new(config, settings, torch.device("cuda"))
 state.resume(run, told)                # does nothing where there is no checkpoint
 state.save(run, told)                  # the last two are kept
 """
@@ -50,7 +50,7 @@ class VaeState:
     step: int = 0
 
     @staticmethod
-    def new(config: VAEConfig, settings: VaeTraining, device: str) -> VaeState:
+    def new(config: VAEConfig, settings: VaeTraining, device: torch.device) -> VaeState:
         """Before the first step; the weights are a function of the seed."""
         torch.manual_seed(settings.seed)
         vae = VideoVAE(config).to(device)

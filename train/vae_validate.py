@@ -14,28 +14,36 @@ from torch import Tensor
 
 from model.vae import VideoVAE, from_pixels
 from train.lpips import LPIPS
+from train.ranks import Ranks
 from train.vae_loss import psnr, ssim
 
 #: Pictures that go through the VAE at a time: what is longer than this many goes in chunks.
 CHUNK = 16
+ALONE = Ranks(rank=0, size=1, device=torch.device("cpu"))
 
 
 @torch.no_grad()
-def validate(vae: VideoVAE, clips: list[Tensor], lpips: LPIPS | None = None) -> dict[str, float]:
+def validate(
+    vae: VideoVAE, clips: list[Tensor], lpips: LPIPS | None = None, ranks: Ranks = ALONE
+) -> dict[str, float]:
     """Mean PSNR in dB, SSIM and LPIPS over clips (B, T, H, W, 3) uint8, through the normalised latents.
 
-    There is no LPIPS without its network, and nothing at all without clips.
+    Each rank takes its share of the clips, all get the means. There is no LPIPS without its network, and nothing
+    at all without clips.
     """
     found: dict[str, list[float]] = defaultdict(list)
     device = vae.latent_std.device
-    for frames in clips:
+    for frames in clips[ranks.rank :: ranks.size]:
         x = from_pixels(frames).to(device)
         y = vae.decode_latents(vae.encode_latents(x, chunk=CHUNK), like=x, chunk=CHUNK)
         found["val_psnr"] += psnr(y, x).tolist()
         found["val_ssim"] += ssim(y, x).tolist()
         if lpips is not None:
             found["val_lpips"] += lpips(y, x).tolist()
-    return {name: sum(values) / len(values) for name, values in found.items()}
+    everywhere = ranks.gather(dict(found))
+    names = dict.fromkeys(name for part in everywhere for name in part)
+    together = {name: [value for part in everywhere for value in part.get(name, [])] for name in names}
+    return {name: sum(values) / len(values) for name, values in together.items()}
 
 
 @torch.no_grad()

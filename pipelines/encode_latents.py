@@ -1,0 +1,125 @@
+"""A clip through the VAE: as a whole, and what a sampler is given of it, which is encoded by itself.
+
+    made = latents_of(vae, videos, FrameConfig())     # videos (T, H, W, 3) uint8, of any shapes
+    made[0]["latent"]                                 # (C, t, h, w) bfloat16, on the CPU
+    made[0]["keyframes"], made[0]["keyframe_at"]      # (C, K, h, w), (K,): single pictures, and their places
+    made[0]["suffix"]                                 # (C, s, h, w): the ending
+
+A latent frame of a causal VAE holds its pictures and knows all before them. The beginning of a clip therefore has
+the same latents whether the rest is there or not. Its last picture, one in its middle or its ending have others when
+they are all that is given: these are what a model must see that is to go on from them.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from model.any_vae import AnyVAE
+from model.pretrained_vae import PretrainedVAE
+from model.vae import from_pixels
+from pipelines.encode_frames import FrameConfig
+
+#: Pictures that go through the VAE at once: clips of one shape together, a longer clip in chunks of this size. What
+#: it is decides values in the last digit: change it, and LATENT_FORMAT of pipelines/encode_plan.py must go up.
+BATCH_BYTES = 8 << 20
+
+
+def frame_step(vae: AnyVAE) -> int:
+    """Pictures by which clips of a VAE may grow without padding: it takes multiples of this and one."""
+    return vae.config.frame_step if isinstance(vae, PretrainedVAE) else vae.config.temporal
+
+
+def keyframe_positions(t: int, most: int) -> tuple[int, ...]:
+    """Up to `most` latent frames spread evenly over 1 to t-1, the last one among them; ascending.
+
+    >>> keyframe_positions(5, 2), keyframe_positions(5, 3), keyframe_positions(2, 3), keyframe_positions(1, 3)
+    ((2, 4), (1, 2, 4), (1,), ())
+    """
+    count = min(most, t - 1)
+    return tuple((i + 1) * (t - 1) // count for i in range(count))
+
+
+def suffix_length(t: int, wanted: int, step: int) -> int:
+    """Latent frames of the ending of a clip of `t`: about `wanted`, but fewer than t; 0 if none, or of a picture.
+
+    `step` is by how many latent frames clips can grow without padding: 1, but for CogVideoX 2. The ending has one
+    more than a multiple of that: what is wanted is rounded up where the clip is long enough.
+
+    >>> suffix_length(5, 2, 1), suffix_length(2, 2, 1), suffix_length(5, 2, 2), suffix_length(1, 2, 1)
+    (2, 1, 3, 0)
+    """
+    if not wanted or t == 1:
+        return 0
+    return 1 + step * min(-(-(wanted - 1) // step), (t - 2) // step)
+
+
+def latents_of(
+    vae: AnyVAE, videos: Sequence[np.ndarray], frames: FrameConfig, tile: int | None = None
+) -> list[dict[str, Tensor]]:
+    """What KEY.latent holds of each video (T, H, W, 3) uint8, T being frame_step·k+1: bfloat16 on the CPU.
+
+    Keyframe i is the last picture of latent frame i. Whole clips, keyframes and endings go through the VAE together,
+    batched by shape; `tile` as in `VideoVAE.encode`.
+    """
+    temporal, step = vae.config.temporal, frame_step(vae) // vae.config.temporal
+    places: list[tuple[int, ...]] = []
+    jobs: list[np.ndarray] = []  # of each video: itself, its keyframes, its suffix
+    for video in videos:
+        t = (len(video) - 1) // temporal + 1
+        places.append(keyframe_positions(t, frames.keyframes))
+        jobs += [video, *(video[temporal * i :][:1] for i in places[-1])]
+        if length := suffix_length(t, frames.suffix, step):
+            jobs.append(video[temporal * (t - length) :])
+    encoded = iter(_by_shape(vae, jobs, tile))
+    found = []
+    for video, at in zip(videos, places, strict=True):
+        made = {"latent": next(encoded)}
+        if at:
+            made["keyframes"] = torch.cat([next(encoded) for _ in at], dim=1)
+            made["keyframe_at"] = torch.tensor(at, dtype=torch.int32)
+        if frames.suffix and len(video) > 1:
+            made["suffix"] = next(encoded)
+        found.append(made)
+    return found
+
+
+def _by_shape(vae: AnyVAE, videos: Sequence[np.ndarray], tile: int | None) -> list[Tensor]:
+    """Latents (C, t, h, w) of each video (T, H, W, 3), batched with those of its shape."""
+    by_shape: dict[tuple[int, ...], list[int]] = defaultdict(list)
+    for i, video in enumerate(videos):
+        by_shape[video.shape].append(i)
+    found: dict[int, Tensor] = {}
+    for members in by_shape.values():
+        size = max(1, BATCH_BYTES // videos[members[0]].nbytes)
+        for batch in (members[k : k + size] for k in range(0, len(members), size)):
+            found |= zip(batch, _encode(vae, [videos[i] for i in batch], tile), strict=True)
+    return [found[i] for i in range(len(videos))]
+
+
+@torch.inference_mode()
+def _encode(vae: AnyVAE, videos: Sequence[np.ndarray], tile: int | None) -> Tensor:
+    """Latents (B, C, t, h, w) of videos of one shape (T, H, W, 3)."""
+    device, video = vae.latent_mean.device, videos[0]
+    # Pretrained ones have chunks of their own, if any.
+    if isinstance(vae, PretrainedVAE) or video.nbytes <= BATCH_BYTES:
+        z = vae.encode_latents(from_pixels(_stacked(videos, device)), tile=tile)
+    else:  # one clip, chunk by chunk
+        chunk = max(1, BATCH_BYTES // (video[0].nbytes * vae.config.temporal))
+        cuts = [0, *range(1, len(video), chunk * vae.config.temporal), len(video)]
+        parts = (_stacked([video[start:end]], device) for start, end in pairwise(cuts))
+        z = torch.cat(list(vae.encode_stream(parts, chunk, tile)), dim=2)
+    return z.to(torch.bfloat16).cpu()
+
+
+def _stacked(videos: Sequence[np.ndarray], device: torch.device) -> Tensor:
+    """(B, T, H, W, 3) uint8 on the device, to which they are still on their way."""
+    pixels = torch.empty(len(videos), *videos[0].shape, dtype=torch.uint8, pin_memory=device.type == "cuda")
+    for row, video in zip(pixels.numpy(), videos, strict=True):
+        row[:] = video
+    return pixels.to(device, non_blocking=True)
