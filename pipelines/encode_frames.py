@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import chain, pairwise
 from typing import IO, TYPE_CHECKING
+
+from pipelines.clip_frames import nearest_frames
 
 if TYPE_CHECKING:
     import numpy as np
@@ -89,22 +90,13 @@ def read_clip(file: IO[bytes], shape: Shape, fps: float) -> np.ndarray:
     """
     import numpy as np
 
-    from curate.frames import Video
-
     # Filled in place: of a long clip there should be one copy.
-    pictures, found = np.empty((shape.frames, shape.height, shape.width, 3), np.uint8), 0
-    with Video(file) as video:  # type: ignore[arg-type]  # PyAV opens file objects as well
-        for frame, following in pairwise(chain(video.frames(), [None])):
-            assert frame is not None
-            # A frame is the nearest one until half way to the next.
-            until_s = (frame.time_s + following.time_s) / 2 if following else frame.time_s + 0.5 / fps
-            wanted = min(shape.frames, math.floor(until_s * fps + 1e-6) + 1)
-            if wanted > found:
-                pictures[found:wanted] = _covering(frame, shape.width, shape.height)
-                found = wanted
-            if found == shape.frames:
-                return pictures
-    raise ValueError(f"{found} of {shape.frames} frames were found: the video ends too early")
+    pictures = np.empty((shape.frames, shape.height, shape.width, 3), np.uint8)
+    last = None
+    for i, frame in enumerate(nearest_frames(file, shape.frames, fps)):
+        pictures[i] = pictures[i - 1] if frame is last else _covering(frame, shape.width, shape.height)
+        last = frame
+    return pictures
 
 
 def _covering(frame, width: int, height: int) -> np.ndarray:  # type: ignore[no-untyped-def]

@@ -12,6 +12,7 @@ from model.vae import VideoVAE, from_pixels, load_vae
 from pipelines.demo.weights import embedded
 from pipelines.demo.world import draw_scene, render
 from pipelines.encode_frames import FrameConfig, Shape, fit, read_clip, timing
+from pipelines.vae_world import WorldConfig, WorldCrops
 from train.vae_loss import psnr, ssim
 
 
@@ -38,6 +39,14 @@ def figures(vae: VideoVAE, clips: list[np.ndarray]) -> tuple[float, float]:
         quality.append(psnr(y, x).item())
         likeness.append(ssim(y, x).item())
     return float(np.mean(quality)), float(np.mean(likeness))
+
+
+@torch.no_grad()
+def test_unseen_films_of_the_world(vae: VideoVAE) -> None:
+    world = WorldCrops(WorldConfig(frames=17), batch=1, seed=0)
+    quality, likeness = figures(vae, [batch[0].numpy() for batch in world.validation(16)])
+    assert quality >= 32.0
+    assert likeness >= 0.93
 
 
 @torch.no_grad()

@@ -17,7 +17,7 @@ from train.lpips import LPIPS
 from train.ranks import Ranks
 from train.vae_loss import psnr, ssim
 
-#: Pictures that go through the VAE at a time: what is longer than this many goes in chunks.
+#: Latent frames that go through the VAE at a time: longer clips take no more memory.
 CHUNK = 16
 ALONE = Ranks(rank=0, size=1, device=torch.device("cpu"))
 
