@@ -1,4 +1,4 @@
-"""The VAE at a place, be it one of ours or a pretrained one of diffusers: both have the same methods.
+"""The VAE at a place, be it one of ours or a pretrained one of diffusers: encode and decode are the same.
 
 vae = load_any_vae("pipelines/demo/weights/vae")             # the folder that `reelmill train-vae` wrote
 vae = load_any_vae("models/wan")                             # of a VAE or of a pipeline of diffusers

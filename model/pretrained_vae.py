@@ -5,8 +5,9 @@
     y = vae.decode_latents(z, like=x)  # back to (B, 3, T, H, W) in [-1, 1]
     pretrained_id(vae)                 # wan-4x8x8-1f0c88d2
 
-As with ours, latent frame 0 is the first picture alone, other lengths are padded by repeating the last picture
-and other sizes by repeating the bottom and right edges, and `like` crops back. What they are padded to:
+As with ours, latent frame 0 stands for the first picture, other lengths are padded by repeating the last picture
+and other sizes by repeating the bottom and right edges, and `like` crops back. (HunyuanVideo and CogVideoX normalise
+over time: their first latent frame knows a little of what follows.) What they are padded to:
 
 | | pictures | pixels |
 |---|---|---|

@@ -16,6 +16,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -174,10 +176,16 @@ def _checked(chunk: int | None) -> bool:
 def save_vae(vae: VideoVAE, folder: str | Path, dtype: torch.dtype = torch.float32) -> None:
     """Write `config.json` and `model.safetensors`, its weights as `dtype`, into `folder` (made if missing)."""
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_text(json.dumps(vae.config.told(), indent=2) + "\n")
+    temporary = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    (temporary / "config.json").write_text(json.dumps(vae.config.told(), indent=2) + "\n")
     state = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in vae.state_dict().items()}
-    save_file(state, folder / "model.safetensors")
+    save_file(state, temporary / "model.safetensors")
+    folder.mkdir(exist_ok=True)
+    for name in ("model.safetensors", "config.json"):  # each whole or as before
+        os.replace(temporary / name, folder / name)
+    temporary.rmdir()
 
 
 def load_vae(folder: str | Path) -> VideoVAE:

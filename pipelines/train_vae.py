@@ -2,7 +2,7 @@
 
     reelmill train-vae --dataset s3://films --out runs/vae --vae.preset base --device cuda
     torchrun --nproc_per_node 8 -m pipelines.train_vae --config pipelines/configs/train-vae.yaml ...
-    OMP_NUM_THREADS=2 reelmill train-vae --out runs/world                # what made the embedded one
+    reelmill train-vae --out runs/world              # the world; what made the embedded VAE stands in its card
     reelmill train-vae --out /tmp/vae --training.steps=50 --validation_clips=4     # a quick look
 
 OUT/vae is then a folder for `reelmill encode --vae`. Killed at any moment and started again with the same
@@ -13,7 +13,7 @@ makes of them.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from model.vae_config import VAESizeConfig
 from pipelines.vae_windows import CropConfig
@@ -40,7 +40,7 @@ class TrainVaeConfig:
         validation_clips: unseen clips reconstructed at each validation.
         typical_clips: clips from which the statistics of the latents are taken at the end.
         threads: cores for the computation; null takes what the environment says.
-        device: cpu or cuda.
+        device: cpu, cuda, or auto (cuda where there is one).
     """
 
     out: str
@@ -53,7 +53,20 @@ class TrainVaeConfig:
     validation_clips: int = 48
     typical_clips: int = 300
     threads: int | None = None
-    device: str = "cpu"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+    def __post_init__(self) -> None:
+        from model.errors import BadInput
+
+        if self.batch < 1 or self.typical_clips < 1 or self.validation_clips < 0:
+            raise BadInput(
+                "batch and typical_clips must be 1 or more, and validation_clips 0 or more: got "
+                f"{self.batch}, {self.typical_clips} and {self.validation_clips}."
+            )
+        if "://" in self.out:
+            raise BadInput(
+                f"--out={self.out} must be a folder of this machine; copy OUT/vae when it is done."
+            )
 
 
 def train_vae(config: TrainVaeConfig) -> None:
@@ -80,13 +93,14 @@ def train_vae(config: TrainVaeConfig) -> None:
         vae_loop.train_vae(run, shape, config.training, data, lambda row: None, device=config.device)
         return
     run.mkdir(parents=True, exist_ok=True)
-    (run / "config.yaml").write_text(yaml.safe_dump(asdict(config), sort_keys=False))
     done = checkpoints(run)
     metrics = Metrics(run / "metrics.jsonl", int(done[-1].name.removeprefix("step-")) if done else 0)
     figures: dict[str, float] = {}
     with Progress("train-vae", total=config.training.steps, unit="steps") as progress:
 
         def log(row: dict) -> None:
+            if progress.done == 0:  # by now the configuration has proved usable
+                (run / "config.yaml").write_text(yaml.safe_dump(asdict(config), sort_keys=False))
             metrics.write(row)
             progress.advance(row["step"] - progress.done)
             progress.show(loss=row["loss"])
@@ -107,6 +121,8 @@ def train_vae(config: TrainVaeConfig) -> None:
 
 def vae_data(config: TrainVaeConfig, temporal: int, spatial: int) -> VaeData:
     """What is learnt from. Raises BadInput where crops do not fit the VAE, or there is nothing."""
+    import os
+
     from model.errors import BadInput
     from pipelines.vae_shards import ShardCrops
     from pipelines.vae_world import WorldCrops
@@ -118,12 +134,22 @@ def vae_data(config: TrainVaeConfig, temporal: int, spatial: int) -> VaeData:
             f"crops of {cuts.crop} pixels and {cuts.frames} frames do not fit this VAE: give a multiple of {spatial} "
             f"pixels and {temporal}k+1 frames."
         )
+    smallest = 3 * 2**config.training.discriminator_depth
+    if config.training.loss.adversarial > 0 and cuts.crop < smallest:
+        raise BadInput(
+            f"crops of {cuts.crop} pixels are too small for the discriminator: give {smallest} or more, or a lower "
+            "--training.discriminator_depth."
+        )
     crops = (
         WorldCrops(config.world, batch=config.batch, seed=config.training.seed)
         if config.dataset is None
         else ShardCrops(config.dataset, config.crops, batch=config.batch, seed=config.training.seed)
     )
-    return VaeData(crops, crops.typical(config.typical_clips), crops.validation(config.validation_clips))
+    if os.environ.get("RANK", "0") == "0":
+        print(crops.told())
+    return VaeData(
+        crops, crops.typical(config.typical_clips), crops.validation(config.validation_clips), crops.about()
+    )
 
 
 def main(argv: list[str] | None = None) -> int:

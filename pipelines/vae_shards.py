@@ -10,10 +10,12 @@ and where it cuts them in space and time, is a function of the shards, the seed 
 
 from __future__ import annotations
 
+import hashlib
 import io
 import logging
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -53,22 +55,45 @@ class ShardCrops:
         kept_back = held_out(self._sources(spans), config.held_out)
         self.learnt = [span for span in spans if span.clip_id not in kept_back]
         self.kept_back = [span for span in spans if span.clip_id in kept_back]
-        self._videos = [span for span in self.learnt if frames_at(span, config.fps[0]) >= config.frames]
+        # A clip is read at as high a rate as it needs, so that also short ones have frames enough.
+        self._videos = [span for span in self.learnt if frames_at(span, config.fps[1]) >= config.frames]
         self.failed: dict[str, str] = {}
         if not self.learnt or (config.image_share < 1.0 and not self._videos):
             raise BadInput(
                 f"{uri} has {len(spans)} clips in its shards, {len(self.learnt)} of them to learn from and "
-                f"{len(self._videos)} with {config.frames} frames at {config.fps[0]} frames/s. Curate more footage, "
-                "run `reelmill shard`, or lower --crops.frames, --crops.fps or --crops.held_out."
+                f"{len(self._videos)} with {config.frames} frames at {config.fps[1]} frames/s. Lower --crops.frames, "
+                "raise --crops.fps, or learn from pictures alone: --crops.image_share=1."
+            )
+        if config.held_out > 0 and not self.kept_back:
+            raise BadInput(
+                f"{uri} has {len(spans)} clips of a single source, and none of them falls to the share held out for "
+                f"validation: raise --crops.held_out from {config.held_out}, or set it to 0 for no validation."
             )
 
-    def __call__(self, step: int) -> Clips:
-        """The crops of a step. A clip that cannot be decoded is passed over. Raises BadInput if all fail."""
+    def about(self) -> dict[str, Any]:
+        """What decides which crops a number stands for."""
+        clips = hashlib.blake2b(digest_size=8)
+        for span in self.learnt:
+            clips.update(f"{span.clip_id}:{span.n_frames};".encode())
+        return {"crops": asdict(self.config), "batch": self.batch, "clips": clips.hexdigest()}
+
+    def told(self) -> str:
+        """What is learnt from, in a line."""
+        return (
+            f"learning from {len(self.learnt)} clips, {len(self._videos)} of them with {self.config.frames} frames; "
+            f"{len(self.kept_back)} held out"
+        )
+
+    def __call__(self, number: int) -> Clips:
+        """The crops of batch `number`. A clip that cannot be decoded is passed over.
+
+        Raises BadInput if many in a row fail.
+        """
         import torch
 
         from train.vae_batches import Clips
 
-        rng = np.random.default_rng((self.seed, step))
+        rng = np.random.default_rng((self.seed, number))
         is_pictures = rng.random() < self.config.image_share
         spans = self.learnt if is_pictures else self._videos
         count = self.batch * (4 if is_pictures else 1)
@@ -81,16 +106,17 @@ class ShardCrops:
                 failures += 1
                 if failures == MOST_FAILURES:
                     raise BadInput(
-                        f"step {step}: {failures} clips could not be decoded, the last one {span.clip_id} in "
-                        f"{span.shard} ({self.failed[span.clip_id]}). Make the shards again: `reelmill shard`."
+                        f"batch {number}: {failures} clips in a row could not be decoded, the last one {span.clip_id} "
+                        f"in {span.shard} ({self.failed[span.clip_id]}). Make the shards again: `reelmill shard`."
                     )
                 continue
+            failures = 0
             crops.append(found)
             names.append(f"{span.clip_id} at {window.start_s:.2f} s")
         return Clips(torch.from_numpy(np.stack(crops)), tuple(names))
 
     def validation(self, clips: int) -> list[Tensor]:
-        """The middle of so many clips held out, at half of the largest size and the highest rate; no crops of 1."""
+        """The middle of so many clips held out, whole pictures at half of the largest size and the highest rate."""
         return list(self._middles(self.kept_back, clips))
 
     def typical(self, clips: int) -> Iterator[Tensor]:
@@ -113,11 +139,9 @@ class ShardCrops:
 
     def _read(self, span: Span, window: Window) -> np.ndarray | None:
         """The window of a clip, or None if it cannot be decoded, which is told once."""
-        data = self._dataset.read_bytes(
-            "shards", *span.shard.split("/"), start=span.offset, end=span.offset + span.size
-        )
+        place, end = span.shard.split("/"), span.offset + span.size
         try:
-            return read_window(data, window)
+            return read_window(self._dataset.read_bytes("shards", *place, start=span.offset, end=end), window)
         except (BadInput, OSError, ValueError) as error:  # PyAV's errors are OSErrors or ValueErrors
             if span.clip_id not in self.failed:
                 self.failed[span.clip_id] = f"{type(error).__name__}: {error}"

@@ -15,6 +15,7 @@ from torch import Tensor
 from model.vae import VideoVAE, from_pixels, to_pixels
 
 CLIPS = 6
+CHUNK = 8  # latent frames that go through the VAE at a time
 LEAST_HEIGHT = 128  # of a frame in the picture; smaller ones are drawn larger, by whole numbers
 
 
@@ -24,7 +25,7 @@ def draw_strip(vae: VideoVAE, batches: list[Tensor], path: Path) -> None:
     rows: list[np.ndarray] = []
     for frames in batches[:CLIPS]:
         x = from_pixels(frames[:1]).to(vae.latent_std.device)
-        y = to_pixels(vae.decode_latents(vae.encode_latents(x), like=x)).cpu()
+        y = to_pixels(vae.decode_latents(vae.encode_latents(x, chunk=CHUNK), like=x, chunk=CHUNK)).cpu()
         larger = max(1, LEAST_HEIGHT // x.shape[3])
         for video in (frames[0], y[0]):
             row = np.concatenate(list(video[::4].numpy()), axis=1)  # (H, n·W, 3)

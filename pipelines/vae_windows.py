@@ -10,6 +10,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from model.errors import BadInput
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -25,7 +27,8 @@ class CropConfig:
         fps: lowest and highest rate at which clips are read, drawn evenly by octaves; never above a clip's own.
         largest: clips are first shrunk so that their shorter side lies between `crop` and so many pixels, drawn
             evenly by octaves; never enlarged but to fill a crop.
-        held_out: share of the sources that is never learnt from and serves the validation; at least one.
+        held_out: share of the sources that is never learnt from and serves the validation; at least one source, or
+            none where it is 0.
     """
 
     crop: int = 128
@@ -34,6 +37,17 @@ class CropConfig:
     fps: tuple[float, float] = (8.0, 30.0)
     largest: int = 512
     held_out: float = 0.02
+
+    def __post_init__(self) -> None:
+        low, high = self.fps
+        shares = min(self.image_share, self.held_out), max(self.image_share, self.held_out)
+        if not (
+            0 < low <= high and shares[0] >= 0 and shares[1] <= 1 and self.crop >= 1 and self.frames >= 1
+        ):
+            raise BadInput(
+                "crops: fps must be two rates above 0, the lower first; image_share and held_out from 0 to 1; "
+                "crop and frames 1 or more."
+            )
 
 
 class Span(NamedTuple):

@@ -11,8 +11,8 @@ them of films (about 64x64 pixels, 8 frames/s).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     import numpy as np
@@ -85,6 +85,14 @@ class WorldCrops:
             crops += pick(clip, config.crop, config.candidates, rng)
         names = tuple(f"clip {i // PER_CLIP} of the world at step {step}" for i in range(count))
         return Clips(torch.from_numpy(np.stack(crops[:count])), names)
+
+    def about(self) -> dict[str, Any]:
+        """What decides which crops a number stands for."""
+        return {"world": asdict(self.config), "batch": self.batch}
+
+    def told(self) -> str:
+        """What is learnt from, in a line."""
+        return "learning from the procedural world, rendered on the fly; --dataset names another source"
 
     def typical(self, batches: int) -> Iterator[Tensor]:
         """Whole clips as `encode` makes them, for the statistics of the latents."""

@@ -100,5 +100,20 @@ def test_a_short_run_from_the_command_line(tmp_path: Path, capsys) -> None:
     assert strip.shape[1] >= 2 * 144  # frames 0 and 4 of films
     assert f"in {tmp_path}/vae" in capsys.readouterr().out
 
-    assert main([f"--out={tmp_path}", *asked, "--training.lr=1"]) == 2
-    assert "was begun with other values of lr" in capsys.readouterr().err
+    config = (tmp_path / "config.yaml").read_bytes()
+    assert main([f"--out={tmp_path}", *asked, "--training.seed=1"]) == 2
+    assert "was begun with other values of" in capsys.readouterr().err
+    assert (tmp_path / "config.yaml").read_bytes() == config
+    for wrong, said in (
+        ("--batch=0", "batch and typical_clips must be 1 or more"),
+        ("--training.prepare_threads=0", "training.prepare_threads is 0: give 1 or more"),
+        ("--crops.fps=[0,30]", "fps must be two rates above 0"),
+        ("--training.loss.adversarial=1", "no discriminator would be trained"),
+        ("--out=s3://bucket/run", "must be a folder of this machine"),
+        ("--device=gpu", "device"),
+    ):
+        assert main([f"--out={tmp_path}", *asked, wrong]) == 2
+        assert said in capsys.readouterr().err
+    discriminator = ["--training.loss.adversarial=1", "--training.loss.adversarial_from=1", "--world.crop=16"]
+    assert main([f"--out={tmp_path}", *asked, *discriminator]) == 2
+    assert "too small for the discriminator: give 24" in capsys.readouterr().err

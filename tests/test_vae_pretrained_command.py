@@ -27,9 +27,10 @@ from model.vae import from_pixels
 from pipelines.__main__ import main
 from pipelines.encode import EncodeConfig, encode
 from pipelines.encode_frames import FrameConfig, Shape, read_clip
-from pipelines.generate import _load_vae, latent_size
-from pipelines.sample import SampleCommand
 from pipelines.sample import main as sample_main
+from pipelines.sample_format import Format
+from pipelines.sample_model import load_trained_vae
+from pipelines.sample_pieces import Piece, to_pictures, to_request
 from pipelines.train import main as train_main
 from train.data import LatentDataset
 
@@ -132,7 +133,7 @@ def test_latents_of_another_vae_do_not_mix(
     with pytest.raises(
         ModelBadInput, match=f"is {any_vae_id(other)}, but the model was trained on latents of wan-"
     ):
-        _load_vae(str(other), any_vae_id(wan))
+        load_trained_vae(str(other), any_vae_id(wan))
 
 
 def test_sizes_that_the_vae_cannot_take_are_told(
@@ -157,9 +158,9 @@ def test_a_model_trained_on_them_makes_videos(encoded: Dataset, wan: Path, tmp_p
 
 def test_any_number_of_frames_can_be_sampled(tmp_path: Path) -> None:
     vae = load_any_vae(pretrained_folder(tmp_path / "cogvideox", "cogvideox"))
+    form = Format(16, 32, 8.0, temporal=4, spatial=8, grain=8, piece_t=5, context=9, side=1)
     for frames, t in ((1, 1), (5, 2), (6, 3), (9, 3), (13, 4)):
-        config = SampleCommand(checkpoint="", prompt=[], out="", frames=frames, width=32, height=16)
-        size, kept = latent_size(config, vae, (1, 2, 2), [3, 4, 4])
-        assert (size, kept) == ((t, 2, 4), frames)
-        with torch.inference_mode():
-            assert vae.decode_latents(torch.randn(1, 4, *size))[:, :, :kept].shape == (1, 3, frames, 16, 32)
+        piece = Piece(frames)
+        request = to_request(piece, vae, form, None, seed=0)
+        assert request.size == (t, 2, 4)
+        assert to_pictures(torch.randn(4, *request.size), piece, vae).shape == (frames, 16, 32, 3)

@@ -33,8 +33,8 @@ def clips_of(number: int) -> Clips:
 
 def same_on_both(number: int) -> Clips:
     """As `clips_of` for one rank: both have the same clips in a step, and training starts from the same ones."""
-    trained = 2 * SETTINGS.steps
-    return clips_of(number // 2 if number < trained else number - SETTINGS.steps)
+    seen = SETTINGS.steps + 1  # the last one by way of proof
+    return clips_of(number // 2 if number < 2 * seen else number - seen)
 
 
 VALIDATION = [clips_of(1000 + i).frames[: 1 + i % 2] for i in range(3)]
@@ -55,7 +55,7 @@ data = VaeData(same_on_both if kind == "same" else clips_of, [clips_of(500).fram
 if kind == "poison":
     import train.vae_loop as loop
     honest = loop.from_pixels
-    bad = clips_of(5).frames
+    bad = clips_of(7).frames
     loop.from_pixels = lambda frames: honest(frames) * (float("nan") if torch.equal(frames, bad) else 1.0)
 try:
     train_vae(out, CONFIG, SETTINGS, data, rows.append)
@@ -104,7 +104,7 @@ def test_two_ranks_with_the_same_clips_do_what_one_does(tmp_path) -> None:
 
 
 def test_ranks_see_other_clips_and_a_bad_one_stops_both_by_name(tmp_path) -> None:
-    found = run_two(tmp_path, "poison")  # batch 5 is that of rank 1 at step 2
+    found = run_two(tmp_path, "poison")  # batch 7 is that of rank 1 at step 3
     assert [status for status, _ in found] == [2, 2]
     for _, text in found:
-        assert re.search(r"diverged at step 2: loss nan.* on clip 5, clip 5; the last good", text), text
+        assert re.search(r"diverged at step 3: loss nan.* on clip 7, clip 7; the last good", text), text

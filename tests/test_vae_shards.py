@@ -111,7 +111,7 @@ def test_a_clip_that_cannot_be_decoded_is_told_once_and_passed_over(dataset, cap
     crops.learnt = [span for span in crops.learnt if span.clip_id == key(4)]
     crops._videos = crops.learnt
     with pytest.raises(
-        BadInput, match=r"step 3: 16 clips could not be decoded, the last one 0+4 in wide/00000"
+        BadInput, match=r"batch 3: 16 clips in a row could not be decoded, the last one 0+4 in wide/00000"
     ):
         crops(3)
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +13,7 @@ from safetensors.torch import save_file
 from model.errors import BadInput
 from model.vae import Posterior, VideoVAE, from_pixels, load_vae
 from model.vae_config import VAEConfig
+from train import vae_loop
 from train.lpips import backbone_shapes, head_shapes
 from train.vae_batches import Ahead, Clips, VaeData
 from train.vae_loop import learning_rate, train_vae
@@ -90,9 +92,33 @@ def test_a_killed_run_ends_with_the_same_weights(tmp_path, adversarial: float) -
         assert torch.equal(tensor, resumed.state_dict()[name]), name
     kept = sorted(mark.parent.name for mark in (tmp_path / "cut/checkpoints").glob("*/COMPLETE"))
     assert kept == ["step-00000004", "step-00000006"]
+    for name in ("state.json", "critic.safetensors"):  # the watch and the critic are restored as well
+        files = [tmp_path / run / "checkpoints/step-00000006" / name for run in ("whole", "cut")]
+        if files[0].exists():
+            assert files[0].read_bytes() == files[1].read_bytes()
 
-    with pytest.raises(BadInput, match="begun with other values of lr"):
-        train_vae(tmp_path / "cut", CONFIG, replace(settings, lr=1.0), DATA, lambda row: None)
+
+def test_a_run_goes_on_with_other_steps_but_not_with_other_data(tmp_path, caplog) -> None:
+    data = replace(DATA, about={"clips": "discs"})
+    train_vae(tmp_path, CONFIG, SETTINGS, data, lambda row: None)
+    for other, config, settings, named in (
+        (replace(data, about={"clips": "squares"}), CONFIG, SETTINGS, r"clips \(discs before, squares now\)"),
+        (data, replace(CONFIG, channels=8), SETTINGS, r"channels \(16 before, 8 now\)"),
+        (data, CONFIG, replace(SETTINGS, seed=1), r"seed \(0 before, 1 now\)"),
+    ):
+        with pytest.raises(BadInput, match=f"begun with other values of {named}"):
+            train_vae(tmp_path, config, settings, other, lambda row: None)
+    steps: list[int] = []
+    settings = replace(SETTINGS, steps=8, lr=1e-3, prepare_threads=2)
+    train_vae(tmp_path, CONFIG, settings, data, lambda row: steps.append(row["step"]))
+    assert steps == [7, 8]
+    assert "lr (0.004 before, 0.001 now)" in caplog.text
+    assert "steps (6 before, 8 now)" in caplog.text
+
+    before = load_vae(tmp_path / "vae")
+    vae = train_vae(tmp_path, CONFIG, settings, data, lambda row: steps.append(row["step"]))
+    assert steps == [7, 8]  # a finished run finds nothing to do
+    assert all(torch.equal(before.state_dict()[name], tensor) for name, tensor in vae.state_dict().items())
 
 
 def test_divergence_names_the_step_and_keeps_the_last_checkpoint(tmp_path, monkeypatch) -> None:
@@ -102,11 +128,19 @@ def test_divergence_names_the_step_and_keeps_the_last_checkpoint(tmp_path, monke
     ):
         train_vae(tmp_path / "nan", CONFIG, settings, DATA, lambda row: None)
 
-    # Frames are bytes, so that only the weights can blow up: a learning rate of 1e12 sees to it.
-    settings = replace(SETTINGS, steps=1000, lr=1e12, warmup=3, checkpoint_every=1)
-    with pytest.raises(BadInput, match=r"diverged at step \d+: .*last good checkpoint is .*step-0000000\d"):
+    # Frames are bytes, so that only the weights can blow up: the fourth step sees to it.
+    monkeypatch.setattr(vae_loop, "learning_rate", lambda step, settings: 1e-3 if step < 3 else 1e12)
+    settings = replace(SETTINGS, steps=1000, checkpoint_every=1)
+    with pytest.raises(BadInput, match=r"diverged at step 4: ") as caught:
         train_vae(tmp_path / "lr", CONFIG, settings, DATA, lambda row: None)
     assert not (tmp_path / "lr/vae").exists()
+    # What is called good is: taken as it is, it makes a VAE that shows the clips.
+    found = re.search(r"Take it as it is \(--training.steps=(\d+)\)", str(caught.value))
+    assert found is not None
+    step = int(found[1])
+    assert step == 3
+    vae = train_vae(tmp_path / "lr", CONFIG, replace(settings, steps=step), DATA, lambda row: None)
+    assert validate(vae, [drawn(10_000)])["val_psnr"] > 10
 
 
 @torch.no_grad()
@@ -134,13 +168,17 @@ def test_loss_by_hand() -> None:
     y = x.clone()
     y[..., ::2] = 0.4  # columns 0.4, 0, 0.4, 0
     posterior = Posterior(torch.full((1, 2, 1, 1, 1), 2.0), torch.zeros(1, 2, 1, 1, 1))
-    total, parts = vae_loss(y, x, posterior, VaeLossConfig(square=1.0, gradient=0.5, coarse=0.5, kl=0.1))
+    weights = VaeLossConfig(square=1.0, gradient=0.5, gradient_scales=1, coarse=0.5, kl=0.1)
+    total, parts = vae_loss(y, x, posterior, weights)
     assert parts["l1"].item() == pytest.approx(0.2)
     assert parts["square"].item() == pytest.approx(0.08)
     assert parts["gradient"].item() == pytest.approx(0.2)  # 0 down, 0.4 across; no time axis in one frame
     assert parts["coarse"].item() == pytest.approx(0.2)
     assert parts["kl"].item() == pytest.approx(2.0)
     assert total.item() == pytest.approx(0.2 + 0.08 + 0.1 + 0.1 + 0.2)
+    # Of half the size columns are all 0.2: no difference is left, so the mean over two sizes is half.
+    parts = vae_loss(y, x, posterior, replace(weights, gradient_scales=2))[1]
+    assert parts["gradient"].item() == pytest.approx(0.1)
 
 
 def test_psnr_and_ssim_by_hand() -> None:

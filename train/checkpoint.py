@@ -59,10 +59,10 @@ def save_checkpoint(
     (temporary / "config.json").write_text(json.dumps(about, indent=2) + "\n")
     (temporary / "COMPLETE").write_text("")
     for path in (*temporary.iterdir(), temporary):
-        _sync(path)
+        sync(path)
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(temporary, folder)
-    _sync(folder.parent)
+    sync(folder.parent)
     for old in checkpoints(run)[:-keep]:
         shutil.rmtree(old)
     return folder
@@ -103,7 +103,7 @@ def _on_cpu(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     """Force a file or folder to the disk: a name must never appear before its content."""
     descriptor = os.open(path, os.O_RDONLY)
     try:

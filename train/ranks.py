@@ -52,6 +52,12 @@ class Ranks:
         for gradient, part in zip(gradients, parts, strict=True):
             gradient.copy_(part.view_as(gradient))
 
+    def same_as_first(self, model: nn.Module) -> None:
+        """Give every rank the weights and buffers of rank 0."""
+        if self.size > 1:
+            for tensor in model.state_dict().values():
+                dist.broadcast(tensor, 0)
+
     def gather(self, one: T) -> list[T]:
         """What each rank gives, in their order; small plain data."""
         if self.size == 1:

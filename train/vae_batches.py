@@ -11,7 +11,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from torch import Tensor
 
@@ -38,11 +39,13 @@ class VaeData:
             rank takes one per step; of n ranks, rank r takes number n·step + r.
         typical: batches (B, T, H, W, 3) uint8 of clips as they will be encoded, for the statistics of the latents.
         validation: unseen clips, in batches of one shape.
+        about: what decides which clips a number stands for, as plain JSON; a run goes on only where it is the same.
     """
 
     batch_at: Callable[[int], Clips]
     typical: Iterable[Tensor]
     validation: list[Tensor]
+    about: dict[str, Any] = field(default_factory=dict)
 
 
 class Ahead:

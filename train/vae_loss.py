@@ -23,12 +23,21 @@ def vae_loss(
         parts = {
             "l1": error.abs().mean(),
             "square": error.square().mean(),
-            "gradient": _gradient(error),
+            "gradient": _gradients(error, config.gradient_scales),
             "coarse": _coarse(error),
             "kl": posterior.kl(),
         }
         total = parts["l1"] + config.square * parts["square"] + config.gradient * parts["gradient"]
         return total + config.coarse * parts["coarse"] + config.kl * parts["kl"], parts
+
+
+def _gradients(error: Tensor, scales: int) -> Tensor:
+    """The mean of `_gradient` over pictures of full, half, a quarter, ... of the size, as far as they have any."""
+    found = [_gradient(error)]
+    while len(found) < scales and min(error.shape[3:]) >= 2:
+        error = F.avg_pool3d(error, (1, 2, 2))
+        found.append(_gradient(error))
+    return torch.stack(found).mean()
 
 
 def _gradient(error: Tensor) -> Tensor:
@@ -64,7 +73,9 @@ def ssim(y: Tensor, x: Tensor) -> Tensor:
     kernel = torch.outer(line, line)[None, None]  # (1, 1, size, size)
 
     def blur(z: Tensor) -> Tensor:
-        return F.conv2d(z, kernel)
+        # TF32 would not do: variances are small differences of large means.
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            return F.conv2d(z, kernel)
 
     u, v = (z.float().transpose(1, 2).reshape(b * t * c, 1, h, w) for z in (y, x))
     mean_u, mean_v = blur(u), blur(v)

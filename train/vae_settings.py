@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from model.errors import BadInput
+
 
 @dataclass(frozen=True)
 class VaeLossConfig:
@@ -13,6 +15,7 @@ class VaeLossConfig:
         square: weight of the squared error of pixels, which PSNR measures.
         gradient: weight of the absolute error of differences between neighbours in space and time; it keeps
             edges and motion sharp where no perceptual network is at hand.
+        gradient_scales: sizes at which those differences are taken: 1 is full size, 3 also a half and a quarter of it.
         coarse: weight of the absolute error at a half and a quarter of the size; it keeps areas in tune.
         kl: weight of the KL divergence from a standard normal, per latent value.
         lpips: weight of the perceptual distance LPIPS; without lpips_weights there is none.
@@ -25,12 +28,20 @@ class VaeLossConfig:
 
     square: float = 5.0
     gradient: float = 0.5
+    gradient_scales: int = 3
     coarse: float = 0.5
     kl: float = 1e-4
     lpips: float = 0.5
     lpips_weights: str | None = None
     adversarial: float = 0.0
     adversarial_from: int = 10_000
+
+    def __post_init__(self) -> None:
+        weights = ("square", "gradient", "coarse", "kl", "lpips", "adversarial", "adversarial_from")
+        if amiss := [name for name in weights if getattr(self, name) < 0]:
+            raise BadInput(f"training.loss.{amiss[0]} is {getattr(self, amiss[0])}: give 0 or more.")
+        if self.gradient_scales < 1:
+            raise BadInput(f"training.loss.gradient_scales is {self.gradient_scales}: give 1 or more.")
 
 
 @dataclass(frozen=True)
@@ -71,3 +82,17 @@ class VaeTraining:
     validate_every: int = 2000
     checkpoint_every: int = 500
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        counts = ("steps", "prepare_threads", "validate_every", "checkpoint_every", "discriminator_depth")
+        if amiss := [name for name in counts if getattr(self, name) < 1]:
+            raise BadInput(f"training.{amiss[0]} is {getattr(self, amiss[0])}: give 1 or more.")
+        if not (self.diverged_at > 1 and 0 <= self.ema < 1 and self.grad_clip > 0 and self.lr >= 0):
+            raise BadInput(
+                "training: diverged_at must be above 1, ema from 0 to below 1, grad_clip above 0 and lr 0 or more."
+            )
+        if self.loss.adversarial > 0 and self.loss.adversarial_from >= self.steps:
+            raise BadInput(
+                f"training.loss.adversarial_from {self.loss.adversarial_from} is not before the last of "
+                f"{self.steps} steps: no discriminator would be trained. Lower it, or set adversarial to 0."
+            )

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from model.errors import BadInput
 from model.vae import VideoVAE, from_pixels
 from train.lpips import LPIPS
 from train.ranks import Ranks
@@ -48,7 +49,10 @@ def validate(
 
 @torch.no_grad()
 def measure_latents(vae: VideoVAE, batches: Iterable[Tensor]) -> None:
-    """Store mean and standard deviation of each latent channel over `batches` in the VAE."""
+    """Store mean and standard deviation of each latent channel over `batches` in the VAE.
+
+    Raises BadInput without clips.
+    """
     device, channels = vae.latent_std.device, vae.config.channels
     count, total, square = 0, torch.zeros(channels).double(), torch.zeros(channels).double()
     for batch in batches:
@@ -60,7 +64,9 @@ def measure_latents(vae: VideoVAE, batches: Iterable[Tensor]) -> None:
         total += values.sum(dim=1)
         square += values.square().sum(dim=1)
     if count < 2:
-        return
+        raise BadInput(
+            "there are no clips for the statistics of the latents: give --typical_clips of 1 or more."
+        )
     average = total / count
     variance = ((square - count * average.square()) / (count - 1)).clamp_min(0.0)
     vae.latent_mean.copy_(average)

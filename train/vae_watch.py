@@ -11,6 +11,8 @@ import math
 
 #: Steps that the mean looks back on, about; and steps before which a rise says nothing.
 WINDOW = 50
+#: No batch is so many times as hard as the mean of those before.
+LEAP = 100.0
 
 
 class Watch:
@@ -32,6 +34,8 @@ class Watch:
         """What is wrong, given the loss of a step and the norm of its gradient; None if nothing is."""
         if not (math.isfinite(loss) and math.isfinite(grad_norm)):
             return f"loss {loss:.3g}, gradient norm {grad_norm:.3g}"
+        if self.mean is not None and loss > LEAP * self.mean:
+            return f"loss {loss:.3g}, {loss / self.mean:.0f} times its mean before"
         self.mean = (
             loss if self.mean is None else self.mean + (loss - self.mean) / min(self.steps + 1, WINDOW)
         )
