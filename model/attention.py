@@ -1,115 +1,156 @@
-"""Attention over clips packed one after another: a clip's tokens see their own clip only.
+"""Attention over clips packed one after another: one function, computed in several ways that all agree.
 
-    layout = Layout(lengths, lengths)                    # self-attention of clips of these lengths
+    layout = Layout(lengths, lengths)                    # clips of these lengths, see model/layout.py
     y = attention(q, k, v, layout)                       # (S, H, d), S = sum of lengths
+    y = attention(q, k, v, Layout(lengths, lengths, backend="flex"))
+    dit.backend = "flex"                                 # for all layers of a model
 
-    layout = Layout(lengths, text_lengths)               # cross-attention: clip i sees text i
-
-On CUDA in half precision this is one FlashAttention kernel for variable lengths (torch.nn.attention.varlen).
-Elsewhere clips of equal length go through one call of scaled_dot_product_attention together; texts of
-different lengths are then padded behind a mask, which is exact.
+| backend | how | where |
+|---|---|---|
+| varlen | torch.nn.attention.varlen: one fused kernel over segments of any lengths | CUDA, half precision |
+| fa3 | FlashAttention 3 (the package flash_attn_interface), likewise | Hopper GPUs, half precision |
+| flex | torch's flex_attention with a mask over blocks; compiled on CUDA | CUDA; CPU without gradients, slow |
+| grouped | one call of scaled_dot_product_attention for all segments of one length | everywhere |
+| loop | one call for each segment: the reference | everywhere |
+| auto | fa3, varlen or grouped: the first that runs | |
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from itertools import accumulate
-from typing import cast
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-
-@dataclass(frozen=True)
-class _Group:
-    """Clips of one query length: which rows of q, k and v are theirs.
-
-    A slice where the rows follow each other, else indices (clips · length). `mask` (clips, 1, 1, keys) is
-    false at padding; None where no text of the group is shorter than another.
-    """
-
-    clips: int
-    queries: slice | Tensor
-    keys: slice | Tensor
-    mask: Tensor | None
-
-
-class Layout:
-    """Where each clip's queries and keys lie in a pack; made once per pack, used by every block."""
-
-    def __init__(
-        self, query_lengths: tuple[int, ...], key_lengths: tuple[int, ...], device: torch.device | str = "cpu"
-    ) -> None:
-        """Clip i has query_lengths[i] ≥ 1 rows of q and key_lengths[i] ≥ 1 rows of k and v, in order."""
-        if len(query_lengths) != len(key_lengths) or min((*query_lengths, *key_lengths), default=0) < 1:
-            raise ValueError(f"a pack needs one length of at least 1 each: {query_lengths}, {key_lengths}")
-        self.device = torch.device(device)
-        self.query_starts = list(accumulate(query_lengths, initial=0))
-        self.key_starts = list(accumulate(key_lengths, initial=0))
-        self.query_lengths, self.key_lengths = query_lengths, key_lengths
-        if self.device.type == "cuda":
-            self.query_offsets = torch.tensor(self.query_starts, dtype=torch.int32, device=device)
-            self.key_offsets = torch.tensor(self.key_starts, dtype=torch.int32, device=device)
-        self._groups: list[_Group] | None = None
-        self._order: Tensor | None = None
-
-    def groups(self) -> tuple[list[_Group], Tensor | None]:
-        """Clips by query length, and the order that brings the groups' rows back (None: they are in order)."""
-        if self._groups is None:
-            by_length: dict[int, list[int]] = {}
-            for clip, length in enumerate(self.query_lengths):
-                by_length.setdefault(length, []).append(clip)
-            self._groups = [self._group(clips) for clips in by_length.values()]
-            clips = [clip for members in by_length.values() for clip in members]
-            if clips != sorted(clips):
-                rows = _rows(clips, self.query_starts, self.query_lengths, None)
-                self._order = torch.argsort(torch.cat(rows)).to(self.device)
-        return self._groups, self._order
-
-    def _group(self, clips: list[int]) -> _Group:
-        longest = max(self.key_lengths[clip] for clip in clips)
-        mask = None
-        if any(self.key_lengths[clip] < longest for clip in clips):
-            lengths = torch.tensor([self.key_lengths[clip] for clip in clips])
-            mask = (torch.arange(longest) < lengths[:, None])[:, None, None].to(self.device)
-        return _Group(
-            clips=len(clips),
-            queries=self._index(_rows(clips, self.query_starts, self.query_lengths, None)),
-            keys=self._index(_rows(clips, self.key_starts, self.key_lengths, longest)),
-            mask=mask,
-        )
-
-    def _index(self, rows: list[Tensor]) -> slice | Tensor:
-        index = torch.cat(rows)
-        first, last = int(index[0]), int(index[-1])
-        if torch.equal(index, torch.arange(first, first + len(index))):
-            return slice(first, last + 1)
-        return index.to(self.device)
-
-
-def _rows(clips: list[int], starts: list[int], lengths: tuple[int, ...], padded: int | None) -> list[Tensor]:
-    """The rows of each clip; beyond its length, up to `padded`, its last row is repeated."""
-    return [
-        starts[clip] + torch.arange(padded or lengths[clip]).clamp(max=lengths[clip] - 1) for clip in clips
-    ]
+from model.config import AttentionBackend
+from model.errors import BadInput
+from model.layout import Group, Layout
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, layout: Layout) -> Tensor:
-    """softmax(q·kᵀ / √d)·v within each clip: q (S, H, d), k and v (L, H, d) -> (S, H, d)."""
-    if q.is_cuda and q.dtype in (torch.float16, torch.bfloat16):
-        from torch.nn.attention.varlen import varlen_attn
+    """softmax(q·kᵀ / √d)·v within each segment: q (S, H, d), k and v (L, H, d) -> (S, H, d).
 
-        longest = max(layout.query_lengths), max(layout.key_lengths)
-        return cast(Tensor, varlen_attn(q, k, v, layout.query_offsets, layout.key_offsets, *longest))
-    groups, order = layout.groups()
+    Raises BadInput if the layout asks for a backend that cannot run here.
+    """
+    compute = BACKENDS[chosen(layout.backend, q)]
+    if layout.order is None:
+        return compute(q, k, v, layout)
+    q, k, v = (x[layout.order] for x in (q, k, v))
+    return compute(q, k, v, layout)[layout.back]
+
+
+def chosen(backend: AttentionBackend, q: Tensor) -> AttentionBackend:
+    """The backend that `backend` means for queries such as q. Raises BadInput if it cannot run."""
+    if backend == "auto":
+        fused: tuple[AttentionBackend, ...] = ("fa3", "varlen")
+        return next((name for name in fused if _obstacle(name, q) is None), "grouped")
+    if backend not in BACKENDS:
+        raise BadInput(
+            f"there is no attention backend {backend!r}: choose auto or one of {', '.join(BACKENDS)}."
+        )
+    if obstacle := _obstacle(backend, q):
+        raise BadInput(f"attention backend {backend!r} cannot run here: {obstacle}. Choose auto.")
+    return backend
+
+
+def _obstacle(backend: AttentionBackend, q: Tensor) -> str | None:
+    """Why a backend cannot compute queries such as q; None if it can."""
+    if backend in ("varlen", "fa3"):
+        if not (q.is_cuda and q.dtype in (torch.float16, torch.bfloat16)):
+            kind = str(q.dtype).removeprefix("torch.")
+            return f"it needs half precision on CUDA, and this is {kind} on {q.device.type}"
+        if backend == "varlen" and _varlen() is None:
+            return f"torch {torch.__version__} has no torch.nn.attention.varlen (2.11 has)"
+        if backend == "fa3" and _fa3() is None:
+            return "FlashAttention 3 (flash_attn_interface) is not installed"
+        if backend == "fa3" and torch.cuda.get_device_capability(q.device)[0] != 9:
+            return f"it needs a Hopper GPU, and this is a {torch.cuda.get_device_name(q.device)}"
+    if backend == "flex" and not q.is_cuda and q.requires_grad and torch.is_grad_enabled():
+        return f"on {q.device.type} it has no gradients"
+    return None
+
+
+@lru_cache
+def _varlen() -> Callable[..., Any] | None:
+    try:
+        from torch.nn.attention.varlen import varlen_attn
+    except ImportError:
+        return None
+    return cast(Callable[..., Any], varlen_attn)
+
+
+@lru_cache
+def _fa3() -> Callable[..., Any] | None:
+    try:
+        from flash_attn_interface import flash_attn_varlen_func
+    except ImportError:
+        return None
+    return cast(Callable[..., Any], flash_attn_varlen_func)
+
+
+def _with_varlen(q: Tensor, k: Tensor, v: Tensor, layout: Layout) -> Tensor:
+    return _fused(_varlen(), q, k, v, layout)
+
+
+def _with_fa3(q: Tensor, k: Tensor, v: Tensor, layout: Layout) -> Tensor:
+    return _fused(_fa3(), q, k, v, layout)
+
+
+def _fused(kernel: Callable[..., Any] | None, q: Tensor, k: Tensor, v: Tensor, layout: Layout) -> Tensor:
+    assert kernel is not None, "_obstacle has looked"
+    longest = max(layout.query_lengths), max(layout.key_lengths)
+    y = kernel(q, k, v, *layout.offsets, *longest)
+    # Some releases of FlashAttention 3 return the sums of exponentials too.
+    return cast(Tensor, y[0] if isinstance(y, tuple) else y)
+
+
+@lru_cache
+def _flex(is_compiled: bool) -> Callable[..., Any]:
+    from torch.nn.attention.flex_attention import flex_attention
+
+    return cast(Callable[..., Any], torch.compile(flex_attention) if is_compiled else flex_attention)
+
+
+def _with_flex(q: Tensor, k: Tensor, v: Tensor, layout: Layout) -> Tensor:
+    q, k, v = (x.transpose(0, 1)[None] for x in (q, k, v))  # (1, H, S, d)
+    y = cast(Tensor, _flex(q.is_cuda)(q, k, v, block_mask=layout.block_mask))
+    return y[0].transpose(0, 1)
+
+
+def _with_groups(q: Tensor, k: Tensor, v: Tensor, layout: Layout) -> Tensor:
+    """Keys of different lengths are padded behind a mask, which is exact."""
+    groups, order = layout.groups
     done = [_attend(q[g.queries], k[g.keys], v[g.keys], g) for g in groups]
     y = done[0] if len(done) == 1 else torch.cat(done)
     return y if order is None else y[order]
 
 
-def _attend(q: Tensor, k: Tensor, v: Tensor, group: _Group) -> Tensor:
-    """The clips of a group as one batch: q (clips · length, H, d), k and v (clips · keys, H, d)."""
-    q, k, v = (x.unflatten(0, (group.clips, -1)).transpose(1, 2) for x in (q, k, v))  # (clips, H, length, d)
+def _attend(q: Tensor, k: Tensor, v: Tensor, group: Group) -> Tensor:
+    """The segments of a group as one batch: q (segments · length, H, d), k and v (segments · keys, H, d)."""
+    n = group.segments
+    q, k, v = (x.unflatten(0, (n, -1)).transpose(1, 2) for x in (q, k, v))  # (segments, H, length, d)
     y = F.scaled_dot_product_attention(q, k, v, attn_mask=group.mask)
     return y.transpose(1, 2).flatten(0, 1)
+
+
+def _with_loop(q: Tensor, k: Tensor, v: Tensor, layout: Layout) -> Tensor:
+    segments = zip(
+        q.split(layout.query_lengths), k.split(layout.key_lengths), v.split(layout.key_lengths), strict=True
+    )
+    done = [
+        F.scaled_dot_product_attention(*(x.transpose(0, 1)[None] for x in segment))[0].transpose(0, 1)
+        for segment in segments
+    ]
+    return torch.cat(done)
+
+
+BACKENDS: dict[AttentionBackend, Callable[[Tensor, Tensor, Tensor, Layout], Tensor]] = {
+    "varlen": _with_varlen,
+    "fa3": _with_fa3,
+    "flex": _with_flex,
+    "grouped": _with_groups,
+    "loop": _with_loop,
+}

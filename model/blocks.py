@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model.attention import Layout, attention
+from model.attention import attention
+from model.layout import Layout
 from model.rope import Rotation, rotate
 
 EPS = 1e-6
@@ -41,7 +42,7 @@ class LevelEmbedding(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Attention within clips, RMS norm on queries and keys over all heads together, rotary positions."""
+    """Attention within clips or windows, RMS norm on queries and keys over all heads together, rotary positions."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()

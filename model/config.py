@@ -19,7 +19,8 @@ class DiTConfig:
 
     Attributes:
         channels: latent channels of the VAE.
-        patch: latent frames, rows and columns that make one token.
+        patch: latent frames, rows and columns that make one token. The first latent frame is always by itself
+            (model/patches.py).
         width: features per token; a multiple of heads.
         depth: blocks.
         heads: attention heads; width / heads must be even and at least 6.
@@ -31,6 +32,10 @@ class DiTConfig:
         places: tell each token where in the picture it stands and whether it is of the first frame. Rotary
             positions alone know distances only, and pure noise holds nothing to measure them from; small
             models need it, Wan 2.1's geometry does without.
+        windows: null attends to the whole clip in every block. Else blocks attend in turns within one latent frame
+            and within windows of so many tokens in time, rows and columns (W.A.L.T, model/windows.py).
+        text_tokens: fill texts up with zeros to so many tokens, which are attended to as well, and cut longer ones.
+            Wan 2.1 was trained with 512; null attends to the text alone.
     """
 
     channels: int = 16
@@ -43,12 +48,21 @@ class DiTConfig:
     reference_fps: float = 16.0
     rope_theta: float = 10_000.0
     places: bool = True
+    windows: tuple[int, int, int] | None = None
+    text_tokens: int | None = None
 
     def __post_init__(self) -> None:
         if self.heads < 1 or self.width % self.heads or self.head_width % 2 or self.head_width < 6:
             raise BadInput(
                 f"width {self.width} cannot be shared by {self.heads} heads: width / heads must be an even "
                 "number of at least 6."
+            )
+        for name, sizes in (("patch", self.patch), ("windows", self.windows or (1, 1, 1))):
+            if len(sizes) != 3 or min(sizes) < 1:
+                raise BadInput(f"{name} is {sizes}: give three numbers of at least 1: time, rows, columns.")
+        if self.text_tokens is not None and self.text_tokens < 1:
+            raise BadInput(
+                f"text_tokens is {self.text_tokens}: give at least 1, or null to fill up no texts."
             )
 
     @property
@@ -71,6 +85,53 @@ PRESETS = {
 }
 
 
+#: The ways to compute attention (model/attention.py). All give the same; `auto` takes the fastest that runs.
+AttentionBackend = Literal["auto", "varlen", "fa3", "flex", "grouped", "loop"]
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Brings clips that are longer or larger than those trained on into the positions that were seen.
+
+    Chosen when the model is run (`dit.stretch = Stretch(time=2.0)`), for all clips of a pack alike.
+
+    Attributes:
+        time: how many times as long as trained; 1 leaves the positions as they are.
+        rows: how many times as high.
+        columns: how many times as wide.
+        method: interpolate divides the positions (Chen et al., arXiv:2306.15595). ntk raises the base of the rotary
+            frequencies, so that the slowest one is divided just so and the fastest stays: near tokens keep their
+            exact distances.
+    """
+
+    time: float = 1.0
+    rows: float = 1.0
+    columns: float = 1.0
+    method: Literal["interpolate", "ntk"] = "ntk"
+
+    def __post_init__(self) -> None:
+        if not all(0 < factor < math.inf for factor in self.factors):
+            raise BadInput(f"stretch factors are {self.factors}: give numbers above 0; 1 changes nothing.")
+
+    @property
+    def factors(self) -> tuple[float, float, float]:
+        return self.time, self.rows, self.columns
+
+    @classmethod
+    def over(
+        cls,
+        wanted: tuple[float, float, float],
+        trained: tuple[float, float, float],
+        method: Literal["interpolate", "ntk"] = "ntk",
+    ) -> Stretch:
+        """Just enough for a clip of `wanted` extent in time, rows and columns; 1 where it is within `trained`.
+
+        Dynamic NTK, when chosen for each clip. Both in the same units, such as seconds and pixels.
+        """
+        time, rows, columns = (max(1.0, w / t) for w, t in zip(wanted, trained, strict=True))
+        return cls(time, rows, columns, method)
+
+
 @dataclass(frozen=True)
 class FlowConfig:
     """How noise levels t are drawn (0 is a clean clip, 1 is pure noise).
@@ -91,21 +152,6 @@ class FlowConfig:
 
 
 @dataclass(frozen=True)
-class SampleConfig:
-    """How a clip is drawn from the model.
-
-    Attributes:
-        steps: Euler steps from noise to clip.
-        guidance: strength of classifier-free guidance; 1 switches it off.
-        token_budget: most tokens in one forward pass.
-    """
-
-    steps: int = 30
-    guidance: float = 4.0
-    token_budget: int = 32_768
-
-
-@dataclass(frozen=True)
 class SizeConfig:
     """Which transformer to train: a preset, and what differs from it.
 
@@ -115,6 +161,9 @@ class SizeConfig:
         depth: blocks; null takes the preset's.
         heads: attention heads; null keeps the preset's features per head.
         ffn: hidden features of the feed-forward layers; null keeps the preset's ratio to the width.
+        patch: latent frames, rows and columns that make one token, such as [2, 2, 2]; null takes the preset's.
+        windows: attend within windows of so many tokens in time, rows and columns, in turns with single latent
+            frames (W.A.L.T); null attends to the whole clip.
     """
 
     preset: Literal["tiny", "S", "B", "XL", "1.3B"] = "tiny"
@@ -122,6 +171,8 @@ class SizeConfig:
     depth: int | None = None
     heads: int | None = None
     ffn: int | None = None
+    patch: tuple[int, int, int] | None = None
+    windows: tuple[int, int, int] | None = None
 
     def config(self, *, channels: int, text_width: int) -> DiTConfig:
         """The transformer for latents of `channels` and text of `text_width`. Raises BadInput."""
@@ -131,5 +182,13 @@ class SizeConfig:
         ffn = self.ffn or base.ffn * width // base.width
         depth = self.depth or base.depth
         return replace(
-            base, width=width, depth=depth, heads=heads, ffn=ffn, channels=channels, text_width=text_width
+            base,
+            width=width,
+            depth=depth,
+            heads=heads,
+            ffn=ffn,
+            patch=self.patch or base.patch,
+            windows=self.windows or base.windows,
+            channels=channels,
+            text_width=text_width,
         )

@@ -3,6 +3,8 @@
     dit = DiT(PRESETS["tiny"])
     v = dit(make_pack(clips, dit.config))                # (S, token_width), S tokens of all clips
     dit, about = load_dit("run/checkpoints/step-00001000")
+    dit.backend = "flex"                                 # how attention is computed (model/attention.py)
+    dit.stretch = Stretch(time=2.0)                      # clips twice as long as trained (model/rope.py)
 
 The geometry is that of Wan 2.1 (arXiv:2503.20314): patch 1x2x2, full attention over space and time with rotary
 positions in three axes, RMS norm on queries and keys, text by cross-attention, adaLN-Zero. The noise level
@@ -20,17 +22,24 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from model.attention import Layout
 from model.blocks import Block, CrossAttention, Head, LevelEmbedding
-from model.config import DiTConfig
+from model.config import AttentionBackend, DiTConfig, Stretch
 from model.errors import BadInput
+from model.layout import Layout
 from model.pack import Pack
 from model.patches import PLACE_FEATURES
 from model.rope import rotary
+from model.windows import window_layouts
 
 
 class DiT(nn.Module):
-    """See the module; `config` says the shape."""
+    """See the module; `config` says the shape.
+
+    `backend` and `stretch` are chosen when the model is run; checkpoints know nothing of them.
+    """
+
+    backend: AttentionBackend = "auto"
+    stretch: Stretch = Stretch()
 
     def __init__(self, config: DiTConfig) -> None:
         super().__init__()
@@ -66,12 +75,18 @@ class DiT(nn.Module):
             x = x + self.place_in(pack.places)
         embedding, modulation = self.level(pack.levels)  # (K + 1, D), (K + 1, 6, D)
         text = self.text_in(torch.where(pack.text_is_null[:, None], self.null_text, pack.text))  # (L, D)
-        rotation = rotary(pack.positions, self.config.head_width, self.config.rope_theta)
-        layout = Layout(pack.lengths, pack.lengths, x.device)
-        text_layout = Layout(pack.lengths, pack.text_lengths, x.device)
-        for block in self.blocks:
+        rotation = rotary(pack.positions, self.config.head_width, self.config.rope_theta, self.stretch)
+        text_layout = Layout(pack.lengths, pack.text_lengths, x.device, self.backend)
+        for block, layout in zip(self.blocks, self._layouts(pack, x.device), strict=True):
             x = block(x, modulation, pack.level_index, rotation, layout, text, text_layout)
         return self.head(x, embedding, pack.level_index)  # (S, token_width)
+
+    def _layouts(self, pack: Pack, device: torch.device) -> list[Layout]:
+        """Which tokens attend to which, for the self-attention of each block."""
+        depth = len(self.blocks)
+        if self.config.windows is not None:
+            return window_layouts(pack, self.config.windows, depth, device, self.backend)
+        return [Layout(pack.lengths, pack.lengths, device, self.backend)] * depth
 
 
 def load_dit(folder: str | Path, weights: Literal["ema", "model"] = "ema") -> tuple[DiT, dict[str, Any]]:
@@ -87,8 +102,10 @@ def load_dit(folder: str | Path, weights: Literal["ema", "model"] = "ema") -> tu
         )
     try:
         about = json.loads((folder / "config.json").read_text())
-        shape = about["model"]
-        dit = DiT(DiTConfig(**{**shape, "patch": tuple(shape["patch"])}))
+        shape: dict[str, Any] = {
+            name: tuple(x) if isinstance(x, list) else x for name, x in {**about["model"]}.items()
+        }
+        dit = DiT(DiTConfig(**shape))
         dit.load_state_dict(load_file(folder / f"{weights}.safetensors"))
     except (OSError, KeyError, TypeError, json.JSONDecodeError, SafetensorError, RuntimeError) as error:
         raise BadInput(f"checkpoint {folder} cannot be loaded: {error}. Use another checkpoint.") from error

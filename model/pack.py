@@ -1,8 +1,13 @@
 """A pack: clips of any length, size and aspect ratio laid end to end, each with its text and noise levels.
 
-pack = make_pack([Clip(latent, fps=16.0, text=features, t=0.7), ...], config)
-v = dit(pack)                                        # (S, token_width)
-parts = v.split(pack.lengths)                        # one (n, token_width) per clip
+    pack = make_pack([Clip(latent, fps=16.0, text=features, t=0.7), ...], config)
+    v = dit(pack)                                    # (S, token_width)
+    parts = own_parts(v, pack)                       # one (n, token_width) per clip
+
+What a clip is given of its beginning lies in its own first frames: a causal VAE makes the same latents of them with
+and without the rest. Pictures and endings given for any later place were encoded by themselves and are no part of its
+latents; their tokens, `spans`, stand behind the clip's own, at the times they are given for. All of a clip's tokens
+see each other.
 """
 
 from __future__ import annotations
@@ -10,10 +15,25 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from model.config import DiTConfig
-from model.patches import patchify, places, positions
+from model.errors import BadInput
+from model.patches import cells, grid, patchify, places, positions, whole_frames, whole_tokens
+
+
+@dataclass(frozen=True)
+class Span:
+    """Pictures given for a place in a clip, encoded as a clip of their own.
+
+    Attributes:
+        latent: (C, k, h, w), clean; its first frame stands for one picture.
+        at: latent frame of the clip that the first one stands at.
+    """
+
+    latent: Tensor
+    at: int
 
 
 @dataclass(frozen=True)
@@ -25,7 +45,9 @@ class Clip:
         fps: frames per second of the video; null for a picture.
         text: (L, text_width) features, or null for the learned empty text.
         t: noise level, 0 to 1.
-        is_clean: (t,) bool, latent frames given as condition: their noise level is 0. Null means none.
+        is_clean: (t,) bool, latent frames given as condition: their noise level is 0. Null means none. Where a
+            token holds several frames, all of them are given or none (`whole_frames`).
+        spans: what is given for other places, at noise level 0 too.
     """
 
     latent: Tensor
@@ -33,6 +55,7 @@ class Clip:
     text: Tensor | None
     t: float
     is_clean: Tensor | None = None
+    spans: tuple[Span, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -43,7 +66,10 @@ class Pack:
         tokens: (S, token_width).
         positions: (S, 3) time, row, column.
         places: (S, PLACE_FEATURES) place in the picture.
-        lengths: tokens of each clip.
+        cells: (S, 3) int64, time, row and column in the clip's grid of tokens; a span has those of its place. Always
+            on the CPU, where windows are laid out.
+        lengths: tokens of each clip, spans included.
+        own_lengths: of these, how many are the clip's own; they come first.
         levels: (K + 1,) noise levels: 0, then that of each clip.
         level_index: (S,) int64, the level of each token.
         text: (L, text_width); zeros where `text_is_null`.
@@ -54,7 +80,9 @@ class Pack:
     tokens: Tensor
     positions: Tensor
     places: Tensor
+    cells: Tensor
     lengths: tuple[int, ...]
+    own_lengths: tuple[int, ...]
     levels: Tensor
     level_index: Tensor
     text: Tensor
@@ -62,29 +90,38 @@ class Pack:
     text_lengths: tuple[int, ...]
 
     def to(self, device: torch.device | str) -> Pack:
-        held = {f.name: getattr(self, f.name) for f in fields(self)}
+        held = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "cells"}
         moved = {name: x.to(device, non_blocking=True) for name, x in held.items() if isinstance(x, Tensor)}
         return replace(self, **moved)  # type: ignore[arg-type]
 
 
 def make_pack(clips: list[Clip], config: DiTConfig) -> Pack:
-    """Lay `clips` end to end. Raises BadInput for a latent that the patch does not divide."""
-    tokens, where, fractions, level_index, texts, is_null = [], [], [], [], [], []
+    """Lay `clips` end to end. Raises BadInput for a latent that the patch does not divide, or a token given in part."""
+    tokens, where, fractions, in_grid, level_index, texts, is_null = [], [], [], [], [], [], []
+    lengths, own_lengths = [], []
     for number, clip in enumerate(clips, start=1):
-        size = (clip.latent.shape[1], clip.latent.shape[2], clip.latent.shape[3])
-        tokens.append(patchify(clip.latent.float(), config.patch))
         step = config.reference_fps / clip.fps if clip.fps else 1.0
-        where.append(positions(size, config.patch, step))
-        fractions.append(places(size, config.patch))
+        size = _size(clip.latent)
         level_index.append(number * (~clean_tokens(clip.is_clean, size, config)).long())
-        null = clip.text is None or len(clip.text) == 0
-        texts.append(torch.zeros(1, config.text_width) if null else clip.text.float())  # type: ignore[union-attr]
-        is_null.append(torch.full((len(texts[-1]),), null))
+        own_lengths.append(len(level_index[-1]))
+        for latent, at in [(clip.latent, 0), *((span.latent, span.at) for span in clip.spans)]:
+            tokens.append(patchify(latent.float(), config.patch))
+            where.append(positions(_size(latent), config.patch, step, at))
+            fractions.append(places(_size(latent), config.patch))
+            in_grid.append(cells(_size(latent), config.patch, at))
+        of_spans = sum(map(len, tokens[len(tokens) - len(clip.spans) :])) if clip.spans else 0
+        level_index.append(torch.zeros(of_spans, dtype=torch.long))
+        lengths.append(own_lengths[-1] + of_spans)
+        text, null = _text(clip, config)
+        texts.append(text)
+        is_null.append(null)
     return Pack(
         tokens=torch.cat(tokens),
         positions=torch.cat(where),
         places=torch.cat(fractions),
-        lengths=tuple(map(len, tokens)),
+        cells=torch.cat(in_grid),
+        lengths=tuple(lengths),
+        own_lengths=tuple(own_lengths),
         levels=torch.tensor([0.0, *(float(clip.t) for clip in clips)]),
         level_index=torch.cat(level_index),
         text=torch.cat(texts),
@@ -93,9 +130,40 @@ def make_pack(clips: list[Clip], config: DiTConfig) -> Pack:
     )
 
 
+def own_parts(values: Tensor, pack: Pack) -> list[Tensor]:
+    """Values of all tokens (S, ...) -> those of each clip's own, (n, ...), as `patchify` orders them."""
+    return [part[:own] for part, own in zip(values.split(pack.lengths), pack.own_lengths, strict=True)]
+
+
+def _size(latent: Tensor) -> tuple[int, int, int]:
+    return latent.shape[1], latent.shape[2], latent.shape[3]
+
+
+def _text(clip: Clip, config: DiTConfig) -> tuple[Tensor, Tensor]:
+    """A clip's text (L, text_width), and (L,) bool where it stands for the learned empty text."""
+    if clip.text is None or len(clip.text) == 0:
+        text, null = torch.zeros(1, config.text_width), torch.ones(1, dtype=torch.bool)
+    else:
+        text, null = clip.text.float(), torch.zeros(len(clip.text), dtype=torch.bool)
+    if config.text_tokens is None:
+        return text, null
+    after = config.text_tokens - len(text)
+    # A negative number of rows to add cuts.
+    return F.pad(text, (0, 0, 0, after)), F.pad(null, (0, after))
+
+
 def clean_tokens(is_clean: Tensor | None, size: tuple[int, int, int], config: DiTConfig) -> Tensor:
-    """(n,) bool: the tokens of the latent frames that `is_clean` (t,) marks. A token is clean if all its frames are."""
-    t, h, w = (n // p for n, p in zip(size, config.patch, strict=True))
+    """(n,) bool: the tokens of the latent frames that `is_clean` (t,) marks.
+
+    Raises BadInput where it marks but a part of a token.
+    """
+    t, h, w = grid(size, config.patch)
     if is_clean is None:
         return torch.zeros(t * h * w, dtype=torch.bool)
-    return is_clean.view(t, config.patch[0]).all(dim=1).repeat_interleave(h * w)
+    pt = config.patch[0]
+    if not torch.equal(whole_frames(is_clean, pt), is_clean):
+        raise BadInput(
+            f"the given latent frames {is_clean.nonzero().flatten().tolist()} end inside a token of {pt} frames. With "
+            f"patches of {config.patch}, give the first 1, {1 + pt}, {1 + 2 * pt} ... latent frames."
+        )
+    return whole_tokens(is_clean, pt).repeat_interleave(h * w)

@@ -5,6 +5,11 @@
 
 Tokens run through time first, then rows, then columns; a token holds its values in the order (C, pt, ph, pw),
 as a strided 3D convolution would read them.
+
+Patches of several latent frames (tubelets, ViViT, arXiv:2103.15691) follow the VAE, whose first latent frame is one
+picture alone: the first token in time is latent frame 0 alone, the i-th is frames pt·(i-1)+1 to pt·i. So a picture
+is a clip of one frame here too, and a given first picture is a token of its own. Frame 0 is repeated to fill its
+token, and so is the last frame where the rest is no multiple of pt; `unpatchify` drops the copies.
 """
 
 from __future__ import annotations
@@ -20,14 +25,17 @@ Size = tuple[int, int, int]
 
 
 def grid(size: Size, patch: Size) -> Size:
-    """Tokens along time, rows and columns of a latent of `size` (t, h, w). Raises BadInput if it has rest."""
-    if any(n < 1 or n % p for n, p in zip(size, patch, strict=True)):
+    """Tokens along time, rows and columns of a latent of `size` (t, h, w); any t ≥ 1 will do.
+
+    Raises BadInput for rows and columns that the patch does not divide.
+    """
+    (t, h, w), (pt, ph, pw) = size, patch
+    if min(size) < 1 or h % ph or w % pw:
         raise BadInput(
-            f"a latent of (t, h, w) = {size} cannot be cut into patches of {patch}: each side must be a multiple. "
-            "With patches of 2x2 and a VAE of 8x8, the video's sides must be multiples of 16 pixels."
+            f"a latent of (t, h, w) = {size} cannot be cut into patches of {patch}: h must be a multiple of {ph} and "
+            f"w of {pw}. With patches of 2x2 and a VAE of 8x8, the video's sides must be multiples of 16 pixels."
         )
-    t, h, w = (n // p for n, p in zip(size, patch, strict=True))
-    return t, h, w
+    return 1 + -(-(t - 1) // pt), h // ph, w // pw
 
 
 def patchify(latent: Tensor, patch: Size) -> Tensor:
@@ -35,7 +43,8 @@ def patchify(latent: Tensor, patch: Size) -> Tensor:
     c, t, h, w = latent.shape
     nt, nh, nw = grid((t, h, w), patch)
     pt, ph, pw = patch
-    x = latent.reshape(c, nt, pt, nh, ph, nw, pw).permute(1, 3, 5, 0, 2, 4, 6)  # (nt, nh, nw, C, pt, ph, pw)
+    x = _by_token(latent.transpose(0, 1), pt)  # (nt, pt, C, h, w)
+    x = x.reshape(nt, pt, c, nh, ph, nw, pw).permute(0, 3, 5, 2, 1, 4, 6)  # (nt, nh, nw, C, pt, ph, pw)
     return x.reshape(nt * nh * nw, c * pt * ph * pw)
 
 
@@ -45,17 +54,50 @@ def unpatchify(tokens: Tensor, shape: tuple[int, int, int, int], patch: Size) ->
     nt, nh, nw = grid((t, h, w), patch)
     pt, ph, pw = patch
     x = tokens.reshape(nt, nh, nw, c, pt, ph, pw).permute(3, 0, 4, 1, 5, 2, 6)  # (C, nt, pt, nh, ph, nw, pw)
-    return x.reshape(c, t, h, w)
+    return x.reshape(c, nt * pt, h, w)[:, pt - 1 : pt - 1 + t]
 
 
-def positions(size: Size, patch: Size, frame_step: float = 1.0) -> Tensor:
+def whole_tokens(is_given: Tensor, pt: int) -> Tensor:
+    """(nt,) bool: the tokens in time all of whose latent frames `is_given` (t,) marks."""
+    return _by_token(is_given, pt).all(dim=1)
+
+
+def whole_frames(is_given: Tensor, pt: int) -> Tensor:
+    """(t,) bool: of the latent frames that `is_given` (t,) marks, those whose whole token is marked.
+
+    Given frames must be such frames: a token has one noise level.
+    """
+    return whole_tokens(is_given, pt).repeat_interleave(pt)[pt - 1 : pt - 1 + len(is_given)]
+
+
+def _by_token(frames: Tensor, pt: int) -> Tensor:
+    """Latent frames (t, ...) -> (nt, pt, ...), with copies of the first and the last where a token lacks frames."""
+    if pt > 1:
+        copies = [1] * len(frames)
+        copies[0] += pt - 1
+        copies[-1] += (1 - len(frames)) % pt
+        frames = frames.repeat_interleave(torch.tensor(copies, device=frames.device), dim=0)
+    return frames.unflatten(0, (-1, pt))
+
+
+def cells(size: Size, patch: Size, first: int = 0) -> Tensor:
+    """Where in a clip's grid of tokens each token of a latent of `size` stands, (n, 3) int64: time, row, column.
+
+    The latent's first frame stands at latent frame `first` of the clip.
+    """
+    nt, nh, nw = (torch.arange(n) for n in grid(size, patch))
+    nt += -(-first // patch[0])
+    return torch.stack(torch.meshgrid(nt, nh, nw, indexing="ij"), dim=-1).reshape(-1, 3)
+
+
+def positions(size: Size, patch: Size, frame_step: float = 1.0, first: int = 0) -> Tensor:
     """Place of each token of a latent of `size` (t, h, w), as (n, 3) floats: time, row, column.
 
-    Latent frame i stands at time i·frame_step, so that clips of other frame rates keep their seconds
-    (frame_step = reference fps / fps). Rows and columns count tokens.
+    Latent frame i stands at time (first + i)·frame_step, so that clips of other frame rates keep their seconds
+    (frame_step = reference fps / fps); a token of several frames stands at its last. Rows and columns count tokens.
     """
     nt, nh, nw = grid(size, patch)
-    times = torch.arange(nt, dtype=torch.float32) * (patch[0] * frame_step)
+    times = (first + patch[0] * torch.arange(nt, dtype=torch.float32)) * frame_step
     rows, columns = torch.arange(nh, dtype=torch.float32), torch.arange(nw, dtype=torch.float32)
     return torch.stack(torch.meshgrid(times, rows, columns, indexing="ij"), dim=-1).reshape(-1, 3)
 

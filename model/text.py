@@ -2,6 +2,7 @@
 
     encoder = load_text_encoder("pipelines/demo/weights/coca")   # open_clip folder, or ViT-L-14/openai
     encoder = load_text_encoder("hf:google/umt5-xxl")            # transformers: T5, UMT5 or CLIP; folders too
+    encoder = load_text_encoder("hf:google/umt5-xxl,ViT-L-14/openai")     # several at once, see model/text_joint.py
     features = encoder.encode(["a red disc", "a star"])          # list of (L, encoder.width), float32
 
 A text's features have its own length, end token included, and do not depend on the texts encoded with it.
@@ -10,6 +11,7 @@ A text's features have its own length, end token included, and do not depend on 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from model.errors import BadInput
+from model.text_joint import JointText
 
 
 class TextEncoder(Protocol):
@@ -95,11 +98,27 @@ class TransformersText:
         return [row[mask.bool()].float().cpu() for row, mask in zip(x, found.attention_mask, strict=True)]
 
 
-def load_text_encoder(name: str, device: str = "cpu") -> TextEncoder:
+def load_text_encoder(name: str | Sequence[str], device: str = "cpu") -> TextEncoder:
     """The encoder called `name`: a folder (open_clip's or transformers' format), `ARCH/TAG` or `hf:ORG/NAME`.
 
-    Raises BadInput, with the remedy, if it cannot be had.
+    Several names, in a list or with commas between them, give one encoder with the features of all, a JointText.
+    Raises BadInput, with the remedy, if one cannot be had.
     """
+    encoders = [_load(one, device) for one in encoder_names(name)]
+    return encoders[0] if len(encoders) == 1 else JointText(encoders)
+
+
+def encoder_names(name: str | Sequence[str]) -> list[str]:
+    """The names in a list or in a text with commas; a folder may have a comma in its name. Raises BadInput."""
+    if isinstance(name, str):
+        name = [name] if Path(name).is_dir() else name.split(",")
+    names = [one.strip() for one in name]
+    if not names or not all(names):
+        raise BadInput(f"text encoders {','.join(names)!r}: a name is empty. Write them as A,B.")
+    return names
+
+
+def _load(name: str, device: str) -> TextEncoder:
     folder = Path(name)
     try:
         if name.startswith("hf:"):

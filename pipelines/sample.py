@@ -1,10 +1,17 @@
-"""Generate videos from prompts with a trained diffusion transformer.
+"""Generate videos from prompts, pictures and videos with a trained diffusion transformer.
 
 reelmill sample --checkpoint demo-run/dit --prompt "a red disc moves left over a green hill" --out samples
-reelmill sample --checkpoint demo-run/dit --prompt "..." --image first.png --out samples
-reelmill sample --checkpoint demo-run/dit --prompt "a red disc" --out samples --upsample.backend=world
+reelmill sample --checkpoint demo-run/dit --prompts prompts.txt --out samples --gif
+reelmill sample --checkpoint demo-run/dit --prompt "..." --out samples --image first.png
+reelmill sample --checkpoint demo-run/dit --prompt "..." --out samples --video film.mp4 --extend both
+reelmill sample --checkpoint demo-run/dit --prompt "..." --out samples --connect a.mp4 b.mp4
+reelmill sample --checkpoint demo-run/dit --prompt "..." --out samples --edit film.mp4 --strength 0.6
+reelmill sample --checkpoint demo-run/dit --prompt "..." --out samples --video film.mp4 --keep 0-8,40-48
+reelmill sample --checkpoint demo-run/dit --prompt "..." --out samples --frames 960       # a chain of pieces
 
-OUT/prompts.json tells for each video what was asked for and what the model was given.
+Given pictures are in the results with their own pixels, where they were given (pipelines/sample_modes.py).
+OUT/prompts.json tells for each video what was asked for, with seed, and what the model was given: its `asked` is a
+line for --prompts that makes the same video again.
 """
 
 from __future__ import annotations
@@ -14,7 +21,7 @@ import sys
 from dataclasses import dataclass, field
 from typing import Literal
 
-from model.config import SampleConfig
+from model.sample_config import SampleConfig
 from pipelines.upsample import UpsampleConfig
 
 
@@ -24,19 +31,39 @@ class SampleCommand:
 
     Attributes:
         checkpoint: the folder of a training run (its newest checkpoint is taken), or of one checkpoint.
-        prompt: what to show; give --prompt several times for several videos.
         out: folder for the results.
-        frames: frames per video; null takes what the model was mostly trained on. The VAE may add a few.
-        width: width in pixels; null takes what the model was mostly trained on.
-        height: height in pixels; null takes what the model was mostly trained on.
-        fps: frames per second; null takes what the model was mostly trained on.
+        prompt: what to show; give --prompt several times for several videos.
+        prompts: file with more of them; .txt with one in each line, or .jsonl with objects that have a `prompt` and
+            may have options of their own, from seed to strength below, such as {"prompt":"a star","seed":7}.
         seed: seed of the first video; the next ones count on from it.
-        image: a picture to begin with, for all prompts.
+        frames: how many pictures to generate, 1 for a picture (png). Null takes what the model was mostly trained on,
+            and of a video that is edited or kept in part as many as it has. More than one piece becomes a chain.
+            With --extend, --connect and --loop of a video these are the new ones, for each side.
+        width: width in pixels; null takes what the model was mostly trained on, in the aspect ratio of what is given.
+        height: height in pixels, likewise.
+        fps: frames per second; null takes what the model was mostly trained on. Videos given are read at this rate.
+        image: a picture to begin with.
+        video: a video to work on, with --extend, --loop or --keep.
+        extend: generate what comes before the video, after it, or both.
+        loop: lead from the end of the video back to its beginning; without --video, of one that is generated first.
+        connect: two videos; lead from the first to the second.
+        edit: a video to draw anew.
+        keep: numbers of the pictures of the video to keep, from 0, such as 0-8,40-48; the others are generated.
+        strength: with --edit, how much is drawn anew, from 0 to 1.
+        only_generated: with --extend, --connect and --loop leave out the videos that were given.
+        piece: frames that are drawn at a time; longer videos are chains of such pieces. Null takes what the model was
+            mostly trained on.
+        context: frames that a piece goes on from; null takes about half a piece, between two ends a quarter on each
+            side.
+        stretch: how pieces that are longer or larger than the model was mostly trained on are brought into the
+            positions that it has seen (model/rope.py): ntk leaves near tokens at their distances, interpolate divides
+            all alike.
+        gif: write a GIF beside each mp4.
         weights: ema draws from the averaged weights, model from the last ones.
         vae: folder of the VAE; null takes the one that made the latents.
         text_encoder: name of the text encoder; null takes the one that made the text features.
         upsample: whether prompts are first written out in the manner of the training captions.
-        sampler: steps and guidance.
+        sampler: solver, steps and guidance.
         device: cpu, cuda, or auto (cuda where there is one).
 
     Examples:
@@ -44,14 +71,27 @@ class SampleCommand:
     """
 
     checkpoint: str
-    prompt: list[str]
     out: str
+    prompt: list[str] = field(default_factory=list)
+    prompts: str | None = None
+    seed: int = 0
     frames: int | None = None
     width: int | None = None
     height: int | None = None
     fps: float | None = None
-    seed: int = 0
     image: str | None = None
+    video: str | None = None
+    extend: Literal["forward", "backward", "both"] | None = None
+    loop: bool = False
+    connect: list[str] | None = None
+    edit: str | None = None
+    keep: str | None = None
+    strength: float = 0.6
+    only_generated: bool = False
+    piece: int | None = None
+    context: int | None = None
+    stretch: Literal["none", "ntk", "interpolate"] = "none"
+    gif: bool = False
     weights: Literal["ema", "model"] = "ema"
     vae: str | None = None
     text_encoder: str | None = None
@@ -71,17 +111,20 @@ def sample(config: SampleCommand) -> None:
 def main(argv: list[str] | None = None) -> int:
     from pipelines.cli import run_command
 
-    return run_command(SampleCommand, sample, gather_prompts(argv), name="sample")
+    return run_command(SampleCommand, sample, gather_lists(argv), name="sample")
 
 
-def gather_prompts(argv: list[str] | None) -> list[str]:
-    """`--prompt A --prompt B` as one option with a list, whatever signs the prompts hold."""
+def gather_lists(argv: list[str] | None) -> list[str]:
+    """`--prompt A --prompt B` and `--connect A B` as options with a list, whatever signs the texts hold."""
     prompts: list[str] = []
     others: list[str] = []
     args = iter(sys.argv[1:] if argv is None else argv)
     for arg in args:
         flag, equals, value = arg.partition("=")
-        if flag != "--prompt":
+        if arg == "--connect":
+            ends = [end for end in (next(args, None), next(args, None)) if end is not None]
+            others.append(f"--connect={json.dumps(ends)}")
+        elif flag != "--prompt":
             others.append(arg)
         elif equals:
             prompts.append(value)

@@ -1,67 +1,168 @@
-"""Writes sampled videos: one mp4 each, and one contact sheet of them all.
+"""Writes sampled videos picture by picture: mp4, gif, png.
 
-write_mp4(path, frames, fps)                        # frames (T, H, W, 3) uint8 RGB
-write_strip(path, [frames, ...], ["a red disc", ...])
+with Mp4File(path, (48, 80), fps=8.0) as file:      # GifFile and PngFile alike
+    file.write(pictures)                            # (T, H, W, 3) uint8 RGB, any number of times
+
+A file appears under its name when it is whole; the pictures of a long video are never in memory together.
 """
 
 from __future__ import annotations
 
 import os
-import textwrap
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 if TYPE_CHECKING:
     import numpy as np
 
-COLUMNS, CELL_PX, TEXT_PX, GAP_PX = 6, 160, 16, 4
+
+class VideoFile:
+    """A file under a temporary name until the `with` ends without an error."""
+
+    suffix: ClassVar[str]
+
+    def __init__(self, path: Path, size: tuple[int, int], fps: float) -> None:
+        """`size` is (height, width) in pixels."""
+        self.path, self.temporary = path, path.with_name(f".{path.name}")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.finish()
+            os.replace(self.temporary, self.path)
+        else:
+            self.give_up()
+            self.temporary.unlink(missing_ok=True)
+
+    def write(self, pictures: np.ndarray) -> None:
+        """Add pictures (T, H, W, 3) uint8 RGB."""
+        raise NotImplementedError
+
+    def finish(self) -> None:
+        """Write what is still held back."""
+
+    def give_up(self) -> None:
+        """Let go of the unfinished file."""
 
 
-def write_mp4(path: Path, frames: np.ndarray, fps: float) -> None:
-    """H.264 in yuv420p, which every player shows; odd sides lose one row or column. The file appears whole."""
-    import av
+class Mp4File(VideoFile):
+    """H.264 in yuv420p, which every player shows; odd sides lose one row or column."""
 
-    height, width = frames.shape[1] // 2 * 2, frames.shape[2] // 2 * 2
-    temporary = path.with_name(f".{path.name}")
-    with av.open(str(temporary), "w", format="mp4", options={"movflags": "+faststart"}) as out:
-        stream = out.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+    suffix = ".mp4"
+
+    def __init__(self, path: Path, size: tuple[int, int], fps: float) -> None:
+        import av
+
+        super().__init__(path, size, fps)
+        self.height, self.width = (side // 2 * 2 for side in size)
+        self.out = av.open(str(self.temporary), "w", format="mp4", options={"movflags": "+faststart"})
+        self.stream: Any = self.out.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
+        self.stream.width, self.stream.height, self.stream.pix_fmt = self.width, self.height, "yuv420p"
         # Or the same video would now and then have other bytes.
-        stream.codec_context.options = {"crf": "14", "x264-params": "cpu-independent=1"}
-        stream.codec_context.thread_count = 1
-        for frame in frames[:, :height, :width]:
-            out.mux(stream.encode(av.VideoFrame.from_ndarray(frame.copy(), format="rgb24")))
-        out.mux(stream.encode(None))
-    os.replace(temporary, path)
+        self.stream.codec_context.options = {"crf": "14", "x264-params": "cpu-independent=1"}
+        self.stream.codec_context.thread_count = 1
+
+    def write(self, pictures: np.ndarray) -> None:
+        """Add pictures (T, H, W, 3) uint8 RGB."""
+        import av
+
+        for picture in pictures[:, : self.height, : self.width]:
+            frame = av.VideoFrame.from_ndarray(picture.copy(), format="rgb24")
+            self.out.mux(self.stream.encode(frame))
+
+    def finish(self) -> None:
+        self.out.mux(self.stream.encode(None))
+        self.out.close()
+
+    def give_up(self) -> None:
+        self.out.close()
 
 
-def write_strip(path: Path, videos: list[np.ndarray], prompts: list[str]) -> None:
-    """A PNG with one row per video: its prompt, and six frames evenly spaced from the first to the last."""
-    from PIL import Image, ImageDraw, ImageFont
+class GifFile(VideoFile):
+    """A GIF that plays for ever, each picture with the 256 colours that suit it best."""
 
-    font = ImageFont.load_default(size=12)
-    rows = []
-    for frames, prompt in zip(videos, prompts, strict=True):
-        count = min(COLUMNS, len(frames))
-        chosen = [frames[round(i * (len(frames) - 1) / max(1, count - 1))] for i in range(count)]
-        height = round(CELL_PX * frames.shape[1] / frames.shape[2])
-        # Nearest keeps small pictures honest: no smoothing that the model did not make.
-        cells = [
-            Image.fromarray(frame).resize((CELL_PX, height), Image.Resampling.NEAREST) for frame in chosen
-        ]
-        lines = textwrap.wrap(prompt, COLUMNS * CELL_PX // 7) or [""]
-        rows.append((lines, cells, height))
-    total = sum(len(lines) * TEXT_PX + height + 2 * GAP_PX for lines, _, height in rows)
-    sheet = Image.new("RGB", (COLUMNS * (CELL_PX + GAP_PX) + GAP_PX, total), "white")
-    draw, top = ImageDraw.Draw(sheet), 0
-    for lines, cells, height in rows:
-        for line in lines:
-            draw.text((GAP_PX, top), line, fill="black", font=font)
-            top += TEXT_PX
-        for column, cell in enumerate(cells):
-            sheet.paste(cell, (GAP_PX + column * (CELL_PX + GAP_PX), top + GAP_PX))
-        top += height + 2 * GAP_PX
-    temporary = path.with_name(f".{path.name}")
-    sheet.save(temporary, format="PNG")
-    os.replace(temporary, path)
+    suffix = ".gif"
+
+    def __init__(self, path: Path, size: tuple[int, int], fps: float) -> None:
+        import av
+        from av.filter import Graph
+
+        super().__init__(path, size, fps)
+        rate = Fraction(fps).limit_denominator(1001)
+        self.step, self.number = 1 / rate, 0
+        self.out = av.open(str(self.temporary), "w", format="gif")
+        self.stream: Any = self.out.add_stream("gif", rate=rate)
+        self.stream.height, self.stream.width = size
+        self.stream.pix_fmt = "pal8"
+        self.graph = Graph()
+        rgb = av.VideoFormat("rgb24", size[1], size[0])
+        source = self.graph.add_buffer(width=size[1], height=size[0], format=rgb, time_base=self.step)
+        split, sink = self.graph.add("split"), self.graph.add("buffersink")
+        colours = self.graph.add("palettegen", "stats_mode=single")
+        painted = self.graph.add("paletteuse", "new=1")
+        source.link_to(split)
+        split.link_to(painted, 0, 0)
+        split.link_to(colours, 1, 0)
+        colours.link_to(painted, 0, 1)
+        painted.link_to(sink)
+        self.graph.configure()
+
+    def write(self, pictures: np.ndarray) -> None:
+        """Add pictures (T, H, W, 3) uint8 RGB."""
+        import av
+
+        for picture in pictures:
+            frame = av.VideoFrame.from_ndarray(picture.copy(), format="rgb24")
+            frame.pts, frame.time_base = self.number, self.step
+            self.number += 1
+            self.graph.push(frame)
+            self._pass_on()
+
+    def _pass_on(self) -> None:
+        from av.error import BlockingIOError, EOFError
+
+        while True:
+            try:
+                painted = self.graph.pull()
+            except (BlockingIOError, EOFError):
+                return
+            self.out.mux(self.stream.encode(painted))
+
+    def finish(self) -> None:
+        self.graph.push(None)
+        self._pass_on()
+        self.out.mux(self.stream.encode(None))
+        self.out.close()
+
+    def give_up(self) -> None:
+        self.out.close()
+
+
+class PngFile(VideoFile):
+    """The first picture, as it is."""
+
+    suffix = ".png"
+
+    def __init__(self, path: Path, size: tuple[int, int], fps: float) -> None:
+        super().__init__(path, size, fps)
+        self.is_empty = True
+
+    def write(self, pictures: np.ndarray) -> None:
+        """Take the first of pictures (T, H, W, 3) uint8 RGB; later ones are left out."""
+        from PIL import Image
+
+        if self.is_empty and len(pictures):
+            Image.fromarray(pictures[0]).save(self.temporary, format="PNG")
+            self.is_empty = False
+
+
+def write_mp4(path: Path, pictures: np.ndarray, fps: float) -> None:
+    """Pictures (T, H, W, 3) uint8 RGB as one mp4."""
+    with Mp4File(path, (pictures.shape[1], pictures.shape[2]), fps) as file:
+        file.write(pictures)

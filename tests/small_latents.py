@@ -56,10 +56,34 @@ def with_sentences(
     return found
 
 
+def random_given(clips: list[tuple[str, Tensor, dict[str, Tensor]]]) -> dict[str, dict[str, Tensor]]:
+    """Clip id -> two keyframes and an ending of three latent frames, but for pictures; shorter clips have less."""
+    generator = torch.Generator().manual_seed(2)
+    found = {}
+    for clip_id, latent, _ in clips:
+        channels, t, h, w = latent.shape
+        if t > 1:
+            at = sorted({max(1, (t - 1) // 2), t - 1})
+            found[clip_id] = {
+                "keyframes": torch.randn(channels, len(at), h, w, generator=generator),
+                "keyframe_at": torch.tensor(at, dtype=torch.int32),
+                "suffix": torch.randn(channels, min(3, t - 1), h, w, generator=generator),
+            }
+    return found
+
+
 def write_latents(
-    folder: Path, clips: list[tuple[str, Tensor, dict[str, Tensor]]], fps: float = 16.0, **about: object
+    folder: Path,
+    clips: list[tuple[str, Tensor, dict[str, Tensor]]],
+    fps: float = 16.0,
+    *,
+    given: dict[str, dict[str, Tensor]] | None = None,
+    **about: object,
 ) -> Path:
-    """Write `clips` as latents/VAE_ID/{latents.json, index.parquet, *.tar} below `folder`, two tars."""
+    """Write `clips` as latents/VAE_ID/{latents.json, index.parquet, *.tar} below `folder`, two tars.
+
+    `given` holds what is also there by itself; null writes what `encode` wrote before there was any.
+    """
     root = folder / "latents" / VAE_ID
     root.mkdir(parents=True)
     rows = []
@@ -68,9 +92,9 @@ def write_latents(
         with tarfile.open(root / shard, "w", format=tarfile.USTAR_FORMAT) as tar:
             for clip_id, latent, texts in clips[part::2]:
                 kinds = sorted(outline(texts))
-                latent_at = _add(tar, f"{clip_id}.latent", save({"latent": latent.bfloat16()}))
-                bf16 = {name: x.bfloat16() if x.is_floating_point() else x for name, x in texts.items()}
-                text_at = _add(tar, f"{clip_id}.text", save(bf16)) if kinds else (None, None)
+                own = (given or {}).get(clip_id, {})
+                latent_at = _add(tar, f"{clip_id}.latent", save(_bf16({"latent": latent, **own})))
+                text_at = _add(tar, f"{clip_id}.text", save(_bf16(texts))) if kinds else (None, None)
                 _add(tar, f"{clip_id}.json", json.dumps({"clip_id": clip_id}).encode())
                 _, t, h, w = latent.shape
                 rows.append(
@@ -81,11 +105,18 @@ def write_latents(
                         "caption_kinds": kinds,
                     }
                 )  # fmt: skip
+                if given is not None:
+                    rows[-1]["keyframe_at"] = own["keyframe_at"].tolist() if own else []
+                    rows[-1]["suffix"] = own["suffix"].shape[1] if own else 0
     rows.append({**dict.fromkeys(rows[0]), "clip_id": "f" * 16})  # one that could not be encoded
     pq.write_table(pa.Table.from_pylist(rows), root / "index.parquet")
     told = {"vae_id": VAE_ID, "channels": CHANNELS, "text_encoder": "none", "text_width": TEXT_WIDTH}
     (root / "latents.json").write_text(json.dumps(told | about))
     return folder
+
+
+def _bf16(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: x.bfloat16() if x.is_floating_point() else x for name, x in tensors.items()}
 
 
 def _add(tar: tarfile.TarFile, name: str, data: bytes) -> tuple[int, int]:

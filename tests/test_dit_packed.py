@@ -6,12 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.attention import Layout, attention
 from model.config import DiTConfig
 from model.dit import DiT
-from model.errors import BadInput
-from model.pack import Clip, make_pack
-from model.patches import patchify, positions, unpatchify
+from model.pack import Clip, Span, make_pack, own_parts
 
 SHAPE = DiTConfig(width=48, depth=2, heads=2, ffn=96, text_width=12)
 
@@ -28,21 +25,28 @@ def dit() -> DiT:
 
 
 def clips() -> list[Clip]:
-    """Videos of two sizes, a picture, a clip without text, one with given frames."""
+    """Videos of two sizes, a picture, a clip without text, one with given frames, two with spans."""
     torch.manual_seed(1)
-    given = torch.tensor([True, False, False, True, False])
+    given = torch.tensor([True, True, False, False, False])
     return [
         Clip(torch.randn(16, 5, 4, 6), 24.0, torch.randn(7, 12), 0.3),
         Clip(torch.randn(16, 1, 4, 4), None, torch.randn(2, 12), 0.9),
         Clip(torch.randn(16, 5, 4, 6), 24.0, None, 0.5),
         Clip(torch.randn(16, 5, 6, 4), 12.0, torch.randn(11, 12), 0.7, given),
         Clip(torch.randn(16, 2, 4, 4), 24.0, torch.randn(7, 12), 0.1),
-    ]
+        # An ending of two latent frames; then a given beginning, a picture in the middle and one at the end.
+        Clip(torch.randn(16, 5, 4, 6), 24.0, torch.randn(3, 12), 0.6, None, (Span(torch.randn(16, 2, 4, 6), 3),)),
+        Clip(
+            torch.randn(16, 5, 4, 4), 24.0, torch.randn(5, 12), 0.4, given,
+            (Span(torch.randn(16, 1, 4, 4), 2), Span(torch.randn(16, 1, 4, 4), 4)),
+        ),
+    ]  # fmt: skip
 
 
 def outputs(dit: DiT, packed: list[Clip]) -> list[Tensor]:
+    """(n, token_width) of each clip; what comes out at spans has no meaning."""
     pack = make_pack(packed, SHAPE)
-    return list(dit(pack).split(pack.lengths))
+    return own_parts(dit(pack), pack)
 
 
 def gradient(dit: DiT, loss: Tensor) -> Tensor:
@@ -72,21 +76,23 @@ def gradient_of_one(dit: DiT, clip: Clip) -> Tensor:
 
 
 def test_no_gradient_crosses_clips(dit: DiT) -> None:
-    for chosen in range(5):
+    for chosen in range(7):
         pack = make_pack(clips(), SHAPE)
         pack.tokens.requires_grad_()
         pack.text.requires_grad_()
-        dit(pack).split(pack.lengths)[chosen].square().sum().backward()
+        own_parts(dit(pack), pack)[chosen].square().sum().backward()
         assert pack.tokens.grad is not None
         assert pack.text.grad is not None
-        by_clip = [float(g.abs().sum()) for g in pack.tokens.grad.split(pack.lengths)]
+        by_clip = [float(g.abs().amax(dim=1).amin()) for g in pack.tokens.grad.split(pack.lengths)]
+        assert all(g.any() == (i == chosen) for i, g in enumerate(pack.tokens.grad.split(pack.lengths)))
         by_text = [float(g.abs().sum()) for g in pack.text.grad.split(pack.text_lengths)]
-        assert [g > 0 for g in by_clip] == [i == chosen for i in range(5)]
-        assert [g > 0 for g in by_text] == [i == chosen and i != 2 for i in range(5)]  # clip 2 has no text
+        # Of the chosen clip every token is reached, its spans' too.
+        assert [g > 0 for g in by_clip] == [i == chosen for i in range(7)]
+        assert [g > 0 for g in by_text] == [i == chosen and i != 2 for i in range(7)]  # clip 2 has no text
 
 
 def test_permuting_a_pack_changes_nothing(dit: DiT) -> None:
-    order = [3, 0, 4, 2, 1]
+    order = [3, 6, 0, 4, 2, 5, 1]
     straight, permuted = outputs(dit, clips()), outputs(dit, [clips()[i] for i in order])
     for place, i in enumerate(order):
         torch.testing.assert_close(permuted[place], straight[i], atol=1e-5, rtol=0)
@@ -115,37 +121,35 @@ def test_noise_level_text_and_frame_rate_reach_the_output(dit: DiT) -> None:
         assert (outputs(dit, [changed])[0] - base).abs().max() > 1e-2
 
 
-def test_attention_is_a_softmax_within_each_clip() -> None:
-    torch.manual_seed(2)
-    q_lengths, k_lengths = (3, 5, 3, 1, 5), (4, 2, 6, 3, 2)
-    q, k, v = (torch.randn(sum(n), 2, 8) for n in (q_lengths, k_lengths, k_lengths))
-    found = attention(q, k, v, Layout(q_lengths, k_lengths))
-    parts = zip(q.split(q_lengths), k.split(k_lengths), v.split(k_lengths), strict=True)
-    expected = [
-        torch.einsum("hqk,khd->qhd", torch.softmax(torch.einsum("qhd,khd->hqk", a, b) / 8**0.5, -1), c)
-        for a, b, c in parts
-    ]
-    torch.testing.assert_close(found, torch.cat(expected), atol=1e-5, rtol=0)
-    with pytest.raises(ValueError, match="at least 1"):
-        Layout((3, 0), (1, 1))
+def test_spans_reach_the_output_from_their_place_and_have_none(dit: DiT) -> None:
+    clip = clips()[5]
+    (span,) = clip.spans
+    base = outputs(dit, [clip])[0]
+    assert len(base) == 5 * 2 * 3
+    for changed in ((), (replace(span, at=2),), (replace(span, latent=span.latent + 1),)):
+        assert (outputs(dit, [replace(clip, spans=changed)])[0] - base).abs().max() > 1e-3
+    pack = make_pack([clip], SHAPE)
+    assert pack.level_index.tolist() == 30 * [1] + 12 * [0]
+    torch.testing.assert_close(pack.positions[30:], pack.positions[18:30])
+    assert pack.cells[30:].tolist() == pack.cells[18:30].tolist()
 
 
-def test_patches_in_order_and_back() -> None:
-    latent = torch.arange(2 * 2 * 4 * 6.0).view(2, 2, 4, 6)
-    tokens = patchify(latent, (1, 2, 2))
-    assert tokens.shape == (12, 8)
-    assert tokens[4].tolist() == [14, 15, 20, 21, 62, 63, 68, 69]  # frame 0, rows 2-3, columns 2-3
-    torch.testing.assert_close(unpatchify(tokens, (2, 2, 4, 6), (1, 2, 2)), latent)
-    tubelets = patchify(latent, (2, 2, 2))
-    assert tubelets.shape == (6, 16)
-    torch.testing.assert_close(unpatchify(tubelets, (2, 2, 4, 6), (2, 2, 2)), latent)
-    with pytest.raises(BadInput, match="multiples of 16 pixels"):
-        patchify(latent[:, :, :3], (1, 2, 2))
+def test_the_order_of_spans_changes_nothing(dit: DiT) -> None:
+    clip = clips()[6]
+    turned = replace(clip, spans=clip.spans[::-1])
+    torch.testing.assert_close(outputs(dit, [turned])[0], outputs(dit, [clip])[0], atol=1e-5, rtol=0)
 
 
-def test_positions_keep_seconds() -> None:
-    places = positions((3, 4, 2), (1, 2, 2), frame_step=16 / 24)
-    expected = torch.tensor(
-        [[0, 0, 0], [0, 1, 0], [2 / 3, 0, 0], [2 / 3, 1, 0], [4 / 3, 0, 0], [4 / 3, 1, 0]]
-    )
-    torch.testing.assert_close(places, expected)
+def test_texts_are_filled_up_with_zeros_that_count_or_cut() -> None:
+    text, shape = torch.randn(3, 12), replace(SHAPE, text_tokens=5)
+    pack = make_pack([replace(clips()[0], text=x) for x in (text, None, torch.cat([text, text]))], shape)
+    assert pack.text_lengths == (5, 5, 5)
+    torch.testing.assert_close(pack.text[:5], torch.cat([text, torch.zeros(2, 12)]))
+    torch.testing.assert_close(pack.text[10:], torch.cat([text, text[:2]]))
+    assert pack.text_is_null.tolist() == 5 * [False] + [True] + 9 * [False]
+    torch.manual_seed(0)
+    dit = DiT(shape)
+    torch.nn.init.normal_(dit.head.out.weight)
+    torch.nn.init.normal_(dit.blocks[0].cross_attention.out.weight)
+    straight = dit(make_pack([replace(clips()[0], text=text)], SHAPE))
+    assert (dit(make_pack([replace(clips()[0], text=text)], shape)) - straight).abs().max() > 1e-2

@@ -10,14 +10,13 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from small_latents import random_clips, write_latents
+from small_latents import VAE_ID, random_clips, write_latents
 from small_text_encoder import open_clip_text_folder
 
 from model.vae import VAEConfig, VideoVAE, save_vae, vae_id
 from pipelines.encode_plan import fingerprint
-from pipelines.sample import gather_prompts
 from pipelines.sample import main as sample_main
-from pipelines.sample_files import write_mp4
+from pipelines.sample_files import GifFile, Mp4File, PngFile, VideoFile, write_mp4
 from pipelines.train import main as train_main
 
 PROMPTS = ["a small red disc moves left", "a star, [red]: {small}"]
@@ -42,7 +41,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "text_encoder": str(coca),
         "text_width": 24,
     }
-    write_latents(root / "data", clips, fps=8.0, **about)
+    latents = write_latents(root / "data", clips, fps=8.0, **about) / "latents"
+    (latents / VAE_ID).rename(latents / vae_id(vae))
     code = train_main(
         [
             f"--dataset={root / 'data'}",
@@ -105,30 +105,6 @@ def test_defaults_are_what_the_model_was_mostly_trained_on(run: Path, tmp_path: 
     assert not np.array_equal(frames, other)
 
 
-def test_a_picture_to_begin_with(run: Path, tmp_path: Path) -> None:
-    from model.vae import load_vae, to_pixels
-
-    picture = np.zeros((40, 60, 3), np.uint8)
-    picture[:, 30:] = 255
-    Image.fromarray(picture).save(tmp_path / "first.png")
-    options = [
-        f"--checkpoint={run}",
-        "--prompt=a star",
-        f"--out={tmp_path}",
-        f"--image={tmp_path / 'first.png'}",
-    ]
-    assert sample_main([*options, "--sampler.steps=2"]) == 0
-    frames, _ = frames_of(tmp_path / "000.mp4")
-    vae = load_vae(run.parent / "vae")
-    fitted = np.asarray(Image.fromarray(picture).resize((48, 32)))
-    x = torch.from_numpy(fitted.copy())[None, None].permute(0, 4, 1, 2, 3).float() / 127.5 - 1
-    expected = to_pixels(vae.decode_latents(vae.encode_latents(x)))[0, 0].numpy()
-    # The causal VAE decodes the first latent frame by itself, so it is that of the picture alone.
-    # The mp4 halves the colours' resolution, so brightness is compared.
-    luma = np.array([0.299, 0.587, 0.114])
-    assert np.abs(frames[0] @ luma - expected @ luma).mean() < 6
-
-
 def test_upsampled_prompts_are_what_the_model_is_given(run: Path, tmp_path: Path) -> None:
     # After two steps of training no text moves the model; with random weights every one does.
     checkpoint = tmp_path / "random"
@@ -151,10 +127,10 @@ def test_upsampled_prompts_are_what_the_model_is_given(run: Path, tmp_path: Path
     assert [
         (row["video"], row["seed"], row["original"], row["variant"], row["accepted"]) for row in told
     ] == [
-        ("000.mp4", 5, "a red disc moves left", 0, True),
-        ("001.mp4", 6, "a red disc moves left", 1, True),
-        ("002.mp4", 7, "two dogs", 0, False),
-        ("003.mp4", 8, "two dogs", 1, False),
+        ("000.png", 5, "a red disc moves left", 0, True),
+        ("001.png", 6, "a red disc moves left", 1, True),
+        ("002.png", 7, "two dogs", 0, False),
+        ("003.png", 8, "two dogs", 1, False),
     ]
     texts = [row["text"] for row in told]
     assert len(texts[0].split()) > 40
@@ -167,9 +143,9 @@ def test_upsampled_prompts_are_what_the_model_is_given(run: Path, tmp_path: Path
     assert sample_main([*options, *given, f"--out={tmp_path / 'b'}"]) == 0
     short = ["--prompt=a red disc moves left"] * 2
     assert sample_main([*options, *short, f"--out={tmp_path / 'c'}"]) == 0
-    for name in ("000.mp4", "001.mp4", "003.mp4"):
+    for name in ("000.png", "001.png", "003.png"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
-    assert (tmp_path / "a" / "000.mp4").read_bytes() != (tmp_path / "c" / "000.mp4").read_bytes()
+    assert (tmp_path / "a" / "000.png").read_bytes() != (tmp_path / "c" / "000.png").read_bytes()
 
 
 def test_a_failing_upsampler_stops_no_video(
@@ -202,10 +178,33 @@ def test_an_mp4_shows_the_frames_it_was_given(tmp_path: Path) -> None:
     assert float(stream.average_rate) == pytest.approx(29.97, abs=0.01)
 
 
-def test_prompts_are_gathered_as_they_stand() -> None:
-    args = ["--seed=1", "--prompt", "a, b", "--out=x", "--prompt=c=d"]
-    assert gather_prompts(args) == ["--seed=1", "--out=x", '--prompt=["a, b", "c=d"]']
-    assert gather_prompts(["--help"]) == ["--help"]
+def test_a_gif_shows_the_frames_it_was_given_at_their_rate(tmp_path: Path) -> None:
+    frames = np.zeros((6, 33, 48, 3), np.uint8)
+    frames[..., 0], frames[:, :16, :, 1] = 40 * np.arange(6)[:, None, None], 200
+    with GifFile(tmp_path / "a.gif", (33, 48), 8.0) as file:
+        file.write(frames[:2])
+        file.write(frames[2:])
+        assert not (tmp_path / "a.gif").exists()  # it appears whole
+    with Image.open(tmp_path / "a.gif") as gif:
+        assert (gif.n_frames, gif.size, gif.info["loop"]) == (6, (48, 33), 0)  # type: ignore[attr-defined]
+        total_ms = 0
+        for number, frame in enumerate(frames):
+            gif.seek(number)
+            total_ms += gif.info["duration"]
+            assert np.abs(np.asarray(gif.convert("RGB")).astype(int) - frame).max() <= 2
+    assert total_ms == pytest.approx(750, abs=20)  # GIF counts in hundredths of a second
+
+
+def test_a_file_that_is_given_up_leaves_nothing(tmp_path: Path) -> None:
+    def begin(kind: type[VideoFile]) -> None:
+        with kind(tmp_path / f"a{kind.suffix}", (32, 48), 8.0) as file:
+            file.write(np.zeros((2, 32, 48, 3), np.uint8))
+            raise KeyError
+
+    for kind in (Mp4File, GifFile, PngFile):
+        with pytest.raises(KeyError):
+            begin(kind)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

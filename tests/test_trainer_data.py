@@ -1,8 +1,9 @@
 """What a batch is made of: latents and texts as written, draws by clip and epoch, targets, tokens that count."""
 
-from dataclasses import astuple, replace
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from small_latents import CHANNELS, TEXT_WIDTH, VAE_ID, random_clips, with_sentences, write_latents
@@ -10,11 +11,11 @@ from small_latents import CHANNELS, TEXT_WIDTH, VAE_ID, random_clips, with_sente
 from model.config import DiTConfig
 from model.errors import BadInput
 from model.patches import patchify
-from train.batch import Feed, batch_loss, make_batch
+from train.batch import Feed, make_batch, token_errors
 from train.blend import Choice
 from train.config import CaptionBlend, ConditionMix, PackingConfig, TrainConfig
 from train.data import LatentDataset
-from train.draws import Draw, choose_frames, draw_clip
+from train.draws import Draw, draw_clip
 from train.packing import Cursor, PackPlan
 
 SHAPE = DiTConfig(text_width=TEXT_WIDTH)
@@ -109,40 +110,9 @@ def test_a_batch_shows_what_was_drawn(tmp_path: Path) -> None:
     assert batch.pack.text_is_null.tolist() == [False] * len(expected) + [True]
 
 
-@pytest.mark.parametrize(
-    ("mode", "allowed"),
-    [
-        ("text", {"....."}),
-        ("first_frame", {"X...."}),
-        ("prefix", {"X....", "XX...", "XXX..", "XXXX."}),
-        ("suffix", {"....X", "...XX", "..XXX", ".XXXX"}),
-        ("both_ends", {"X...X"}),
-    ],
-)
-def test_given_frames(mode: str, allowed: set[str]) -> None:
-    mix = replace(ConditionMix(0, 0, 0, 0, 0, 0), **{mode: 1.0})
-    generator = torch.Generator().manual_seed(0)
-    amounts = [0.0, 0.3, 0.6, 0.8, 0.999]
-    found = {
-        "".join("X" if given else "." for given in choose_frames(0.5, a, 5, mix, generator)) for a in amounts
-    }
-    assert found == allowed
-    assert not choose_frames(0.5, 0.5, 1, mix, generator).any()  # a picture is always generated
-
-
-def test_modes_come_as_often_as_their_weights_and_never_give_all_frames() -> None:
-    generator = torch.Generator().manual_seed(0)
-    chances = torch.rand(4000, 2, generator=generator, dtype=torch.float64).tolist()
-    drawn = [choose_frames(a, b, 4, ConditionMix(), generator) for a, b in chances]
-    assert all(not clean.all() for clean in drawn)
-    assert sum(astuple(ConditionMix())) == pytest.approx(1.0)
-    none = sum(not clean.any() for clean in drawn) / 4000
-    assert abs(none - (0.5 + 0.05 * 0.125 * 2)) < 0.03  # `random` gives none in 2 of 16 outcomes
-
-
 def test_given_frames_stay_clean_and_have_no_loss(dataset: Path) -> None:
     data = LatentDataset(str(dataset))
-    config = replace(CONFIG, condition=ConditionMix(0, 1, 0, 0, 0, 0))
+    config = replace(CONFIG, condition=ConditionMix(0, 1, 0, 0, 0, 0, noise=0))
     batch = make_batch(data, [0, 1, 2], 0, config, SHAPE)
     start = 0
     for number, (_, latent, _) in enumerate(random_clips(3)):
@@ -156,14 +126,17 @@ def test_given_frames_stay_clean_and_have_no_loss(dataset: Path) -> None:
         assert (batch.pack.levels[batch.pack.level_index[span]] == 0).all()
         assert (batch.pack.level_index[start + given : start + count] == number + 1).all()
         start += count
-    assert batch.generated == 64 + 60 + 16
+    assert sum(batch.generated) == 64 + 60 + 16
+    assert [condition.mode for condition in batch.conditions] == ["first_frame", "first_frame", "text"]
+    assert batch.generated == (16, 64 + 60, 0, 0, 0, 0)
     # Changing what the model says of given tokens changes no loss; elsewhere it does.
     v = torch.zeros_like(batch.target)
-    base = batch_loss(v, batch)
+    base = token_errors(v, batch)
+    assert (base > 0).equal(batch.is_generated)
     v[:16] = 100.0
-    assert batch_loss(v, batch) == base
+    assert torch.equal(token_errors(v, batch), base)
     v[16] = 100.0
-    assert batch_loss(v, batch) > base
+    assert token_errors(v, batch)[16] > base[16]
 
 
 def test_target_is_the_way_from_clip_to_noise(dataset: Path) -> None:
@@ -176,19 +149,19 @@ def test_target_is_the_way_from_clip_to_noise(dataset: Path) -> None:
     noised = (1 - draw.t) * latent + draw.t * draw.noise
     torch.testing.assert_close(batch.pack.tokens, patchify(noised, SHAPE.patch))
     expected = ((draw.noise - latent) ** 2).sum() / SHAPE.token_width
-    torch.testing.assert_close(batch_loss(torch.zeros_like(batch.target), batch), expected)
+    torch.testing.assert_close(token_errors(torch.zeros_like(batch.target), batch).sum(), expected)
 
 
 def test_an_idle_rank_gets_a_clip_without_loss(dataset: Path) -> None:
     batch = make_batch(LatentDataset(str(dataset)), [], 0, CONFIG, SHAPE)
-    assert (batch.generated, batch.captions) == (0, ())
-    assert batch_loss(torch.ones_like(batch.target), batch) == 0
+    assert (sum(batch.generated), batch.captions, batch.conditions) == (0, (), ())
+    assert not token_errors(torch.ones_like(batch.target), batch).any()
 
 
 def test_the_feed_follows_the_plan(dataset: Path) -> None:
     data = LatentDataset(str(dataset))
     tokens = [80, 75, 16, 80, 75, 16, 80]
-    plan = PackPlan(tokens, PackingConfig(budget=160), seed=0)
+    plan = PackPlan(lambda epoch: np.array(tokens), PackingConfig(budget=160), seed=0, flops=np.square)
     whole = Feed(data, plan, Cursor(), CONFIG, SHAPE)
     steps = [step for step, _ in zip(whole, range(6), strict=False)]
     expected, cursor = [], Cursor()

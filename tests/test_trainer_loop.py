@@ -13,19 +13,21 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from small_latents import random_clips, with_sentences, write_latents
+from small_latents import random_clips, random_given, with_sentences, write_latents
 
-from model.config import DiTConfig, FlowConfig, SampleConfig, SizeConfig
+from model.config import DiTConfig, FlowConfig, SizeConfig
 from model.dit import DiT, load_dit
 from model.errors import BadInput
+from model.sample_config import SampleConfig
 from model.sampler import Request, sample
-from train.batch import n_tokens
 from train.blend import Choice, draw_caption
 from train.caption_features import outline
 from train.checkpoint import checkpoints
+from train.conditions import ClipTable, draw_conditions
 from train.config import CaptionBlend, ConditionMix, OptimConfig, PackingConfig, TrainConfig
 from train.data import LatentDataset
 from train.ema import Ema
+from train.flops import train_flops
 from train.loop import build_optimizer, learning_rate, train
 from train.metrics import Metrics
 from train.packing import Cursor, PackPlan
@@ -36,7 +38,8 @@ ROOT = Path(__file__).parent.parent
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sizes = ((3, 4, 4), (3, 6, 2), (1, 4, 4))
-    return write_latents(tmp_path_factory.mktemp("data"), with_sentences(random_clips(23, sizes)))
+    clips = with_sentences(random_clips(23, sizes))
+    return write_latents(tmp_path_factory.mktemp("data"), clips, given=random_given(clips))
 
 
 def config_for(dataset: Path, out: Path, **changes: object) -> TrainConfig:
@@ -52,6 +55,18 @@ def config_for(dataset: Path, out: Path, **changes: object) -> TrainConfig:
         optim=OptimConfig(lr=1e-2, warmup=3, schedule="cosine", ema=0.9),
     )
     return replace(config, **changes)
+
+
+def plan_of(data: LatentDataset, config: TrainConfig) -> PackPlan:
+    """The plan that the loop makes."""
+    shape = config.model.config(channels=data.about["channels"], text_width=data.about["text_width"])
+    table = ClipTable.of(data.clips, shape)
+    return PackPlan(
+        lambda epoch: draw_conditions(table, epoch, config).n_tokens,
+        config.packing,
+        config.seed,
+        lambda n_tokens: train_flops(n_tokens, shape),
+    )
 
 
 #: Shares at which every decision about captions is seen within a few steps.
@@ -128,8 +143,7 @@ def test_the_ratios_logged_are_those_of_the_captions_drawn(dataset: Path, tmp_pa
     config = config_for(dataset, tmp_path, captions=BLEND, log_every=2)
     train(config, log=lambda row: None)
     data = LatentDataset(config.dataset)
-    shape = config.model.config(channels=data.about["channels"], text_width=data.about["text_width"])
-    plan = PackPlan([n_tokens(clip.size, shape) for clip in data.clips], config.packing, config.seed)
+    plan = plan_of(data, config)
     cursor, drawn = Cursor(), list[list[Choice]]()
     for _ in range(14):
         (pack,), after = plan.step(cursor, 1)

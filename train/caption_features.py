@@ -11,8 +11,8 @@ KEY.text is a safetensors file; for a caption of n sentences it holds
     structured/subject   (L, D) a field, encoded by itself; a structured caption has one entry per field
 
 In a causal encoder a token's features do not depend on what follows, so the first `ends[k - 1]` rows and
-`stops[k - 1]` are what the encoder makes of the first k sentences. Encoders that look both ways, and latents
-written before there were ends, have none: such captions are always shown whole.
+`stops[k - 1]` are what the encoder makes of the first k sentences. Encoders that look both ways, several encoders at
+once (model/text_joint.py) and latents written before there were ends have none: such captions are always shown whole.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
-from model.config import FlowConfig, SizeConfig
+from model.config import AttentionBackend, FlowConfig, SizeConfig
 from model.errors import BadInput
 
 
@@ -20,10 +20,19 @@ class PackingConfig:
     Attributes:
         budget: most tokens in a pack, per rank and forward pass; the largest clip must fit.
         pool: clips to choose from when filling a pack; the oldest of them always goes first.
+        window: packs that are put in order of their FLOPs together, so that all ranks have a like amount of work
+            in a step: 24 times ranks x accumulate keeps the slowest rank within 6 % of the mean
+            (tests/bench/packing.py); 1 leaves the order as packed, which is best for one rank.
     """
 
     budget: int = 8192
     pool: int = 256
+    window: int = 256
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if value < 1:
+                raise BadInput(f"packing.{name} is {value}, must be 1 or more.")
 
 
 @dataclass(frozen=True)
@@ -63,15 +72,21 @@ class CaptionBlend:
 
 @dataclass(frozen=True)
 class ConditionMix:
-    """How often which latent frames are given clean; relative weights. Pictures are never given frames.
+    """What of a clip is given beside its text, drawn anew each epoch (train/conditions.py); relative weights.
+
+    Shares of what a clip cannot give go to the others: one encoded without keyframes has no last picture by
+    itself, one without a suffix no ending, and a picture has nothing to give.
 
     Attributes:
-        text: none, text alone.
-        first_frame: the first.
-        prefix: the first few, to continue forwards.
-        suffix: the last few, to continue backwards.
-        both_ends: the first and the last.
-        random: each with probability one half.
+        text: nothing.
+        first_frame: the first picture.
+        prefix: the first few latent frames, to continue forwards.
+        suffix: the ending, encoded by itself, to continue backwards.
+        both_ends: the first picture and the last.
+        random: any of the beginning, the keyframes and the ending, each with probability one half.
+        noise: most noise in what is given, of the level 1 that is noise alone; each draw takes a level between 0 and
+            this. The model is told 0, and samples have none: it learns that what is given may be a little off, as
+            pictures of its own making are.
     """
 
     text: float = 0.5
@@ -80,6 +95,16 @@ class ConditionMix:
     suffix: float = 0.05
     both_ends: float = 0.1
     random: float = 0.05
+    noise: float = 0.02
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if not (0 <= value < math.inf) or (name == "noise" and value > 1):
+                raise BadInput(
+                    f"condition.{name} is {value}, must be {'from 0 to 1' if name == 'noise' else '0 or more'}."
+                )
+        if not any(value for name, value in vars(self).items() if name != "noise"):
+            raise BadInput("all weights of condition are 0: give condition.text or another one a weight.")
 
 
 @dataclass(frozen=True)
@@ -125,10 +150,13 @@ class TrainConfig:
         log_every: steps between rows of metrics.jsonl.
         precision: bf16 computes in half precision and keeps weights in full.
         device: cpu, cuda, or auto (cuda where there is one).
+        attention: how attention is computed; auto takes FlashAttention on CUDA in half precision.
+        left_out: share of each clip's noisy tokens that training leaves out, which makes it cheaper (MaskDiT); a last
+            part of a training should see whole clips (0).
         model: the transformer.
         flow: noise levels.
         captions: which caption is shown.
-        condition: which frames are given.
+        condition: what is given beside the text.
         packing: how clips are packed.
         optim: optimizer, schedule and weight average.
 
@@ -148,9 +176,15 @@ class TrainConfig:
     log_every: int = 10
     precision: Literal["fp32", "bf16"] = "fp32"
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    attention: AttentionBackend = "auto"
+    left_out: float = 0.0
     model: SizeConfig = field(default_factory=SizeConfig)
     flow: FlowConfig = field(default_factory=FlowConfig)
     captions: CaptionBlend = field(default_factory=CaptionBlend)
     condition: ConditionMix = field(default_factory=ConditionMix)
     packing: PackingConfig = field(default_factory=PackingConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.left_out < 1:
+            raise BadInput(f"left_out is {self.left_out}: give a share from 0 to below 1.")

@@ -56,7 +56,8 @@ class ClipEntry:
 class Given:
     """Latents of what can be given to a sampler without all that comes before it in the clip.
 
-    A causal VAE makes others of the same pictures where they are part of a clip. Those of the beginning are the same.
+    A causal VAE makes others of the same pictures where they are part of a clip. Those of the beginning are the same;
+    not so of VAEs that normalize over time (HunyuanVideo, CogVideoX), whose first picture is among the keyframes.
 
     Attributes:
         keyframes: (C, K, h, w) float32, each the last picture of a latent frame, encoded by itself.
@@ -110,6 +111,8 @@ class LatentDataset:
         names = sorted(e["name"].rstrip("/").rsplit("/", 1)[-1] for e in there if e["type"] == "directory")
         if not names:
             raise BadInput(f"{dataset} has no latents. Run `reelmill encode --dataset {dataset}` first.")
+        if vae_id is None:  # those that are still being made are no choice, unless there is nothing else
+            names = [name for name in names if self._fs.exists(f"{latents}/{name}/latents.json")] or names
         if vae_id is None and len(names) > 1:
             raise BadInput(
                 f"{dataset} has latents of several VAEs: choose one of {', '.join(names)} by --vae_id."
@@ -153,17 +156,18 @@ class LatentDataset:
                 f"{self.about['vae_id']}: latents of two VAEs do not mix. Delete that shard and encode the dataset "
                 "again."
             )
-        if tuple(latent.shape[1:]) != clip.size:
-            raise BadInput(
-                f"clip {clip.clip_id} in {self.root}/{clip.shard} has latents of {tuple(latent.shape)}, its index "
-                f"says {clip.size}. Encode the dataset again."
-            )
         none = latent[:, :0]
         given = Given(
             found.get("keyframes", none).float(),
             tuple(found["keyframe_at"].tolist()) if "keyframe_at" in found else (),
             found.get("suffix", none).float(),
         )
+        there = tuple(latent.shape[1:]), given.keyframe_at, given.suffix.shape[1]
+        if there != (told := (clip.size, clip.keyframe_at, clip.suffix)):
+            raise BadInput(
+                f"clip {clip.clip_id} in {self.root}/{clip.shard} has latents of (size, keyframes at, suffix) = "
+                f"{there}, its index says {told}. Encode the dataset again."
+            )
         return latent, {name: x.float() if x.is_floating_point() else x for name, x in texts.items()}, given
 
     def _bytes(self, shard: str, span: tuple[int, int]) -> bytes:

@@ -20,12 +20,15 @@ import torch
 
 from model.dit import DiT
 from model.errors import BadInput
-from train.batch import Feed, batch_loss, n_tokens
+from train.batch import Feed, by_mode, token_errors
 from train.caption_counts import count, count_names, ratios
 from train.checkpoint import Progress, checkpoints, load_checkpoint, save_checkpoint
+from train.condition_counts import N_COUNTS, by_condition, count_conditions
+from train.conditions import MODES, ClipTable, draw_conditions
 from train.config import OptimConfig, TrainConfig
 from train.data import LatentDataset
 from train.ema import Ema
+from train.flops import train_flops
 from train.metrics import Metrics
 from train.packing import PackPlan
 from train.ranks import Ranks, joined
@@ -45,11 +48,18 @@ def _train(config: TrainConfig, ranks: Ranks, log: Callable[[dict[str, Any]], No
     run = Path(config.out)
     data = LatentDataset(config.dataset, config.vae_id)
     shape = config.model.config(channels=data.about["channels"], text_width=data.about["text_width"])
-    plan = PackPlan([n_tokens(clip.size, shape) for clip in data.clips], config.packing, config.seed)
+    table = ClipTable.of(data.clips, shape)
+    plan = PackPlan(
+        n_tokens=lambda epoch: draw_conditions(table, epoch, config).n_tokens,
+        config=config.packing,
+        seed=config.seed,
+        flops=lambda n_tokens: train_flops(n_tokens, shape),
+    )
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         model = DiT(shape).to(ranks.device)
+    model.backend = config.attention
     optimizer = build_optimizer(model, config.optim)
     ema = Ema(model, config.optim.ema)
     about = describe(config, data, shape)
@@ -72,41 +82,45 @@ def _train(config: TrainConfig, ranks: Ranks, log: Callable[[dict[str, Any]], No
         step = next(feed)
         since.waited_s += time.perf_counter() - waited
         batches = [batch.to(ranks.device) for batch in step.batches]
-        # Tokens with a loss, all tokens, and captions shown, over every rank and pack of this step.
+        # All tokens, what is given and tokens with a loss, captions shown: over every rank and pack of this step.
         counts = torch.tensor(
             [
-                sum(b.generated for b in batches),
                 sum(len(b.target) for b in batches),
+                *count_conditions(batches),
                 *count(counted, (choice for b in batches for choice in b.captions)),
             ],
             device=ranks.device,
         )
-        generated, tokens, *drawn = ranks.sum_(counts).tolist()
+        tokens, *drawn = ranks.sum_(counts).tolist()
+        given, drawn = drawn[:N_COUNTS], drawn[N_COUNTS:]
+        generated = sum(given[: len(MODES)])
 
         lr = learning_rate(progress.step, config.steps, config.optim)
         for group in optimizer.param_groups:
             group["lr"] = lr
         optimizer.zero_grad()
-        loss = torch.zeros((), device=ranks.device)
+        sums = torch.zeros(1 + len(MODES), device=ranks.device)  # the loss, and errors by mode
         for batch in batches:
             with torch.autocast(ranks.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
                 v = model(batch.pack)  # (S, token_width)
-            part = batch_loss(v, batch) / generated
+            errors = token_errors(v, batch)  # (S,)
+            part = errors.sum() / generated
             part.backward()
-            loss += part.detach()
+            sums += torch.cat([part.detach()[None], by_mode(errors.detach(), batch)])
         ranks.sum_gradients(model)
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.optim.clip)
-        ranks.sum_(loss)
-        if not (loss.isfinite() and norm.isfinite()):
+        loss, *of_modes = ranks.sum_(sums).tolist()
+        if not (math.isfinite(loss) and norm.isfinite()):
             raise BadInput(
-                f"step {progress.step + 1}: loss {loss.item()}, gradient norm {norm.item()}: the run diverged. "
+                f"step {progress.step + 1}: loss {loss}, gradient norm {norm.item()}: the run diverged. "
                 f"Lower --optim.lr from {config.optim.lr:g} or lengthen --optim.warmup, with another --out."
             )
         optimizer.step()
         ema.update(model)
 
         progress = Progress(progress.step + 1, progress.tokens + tokens, step.after)
-        since.add(loss.item(), tokens, config.packing.budget * len(batches) * ranks.size, drawn)
+        room = config.packing.budget * len(batches) * ranks.size
+        since.add(loss, of_modes, tokens, room, given, drawn)
         shown = [total + more for total, more in zip(shown, drawn, strict=True)]
         last = progress.step == config.steps
         if metrics and (last or progress.step % config.log_every == 0):
@@ -168,7 +182,7 @@ def describe(config: TrainConfig, data: LatentDataset, shape: Any) -> dict[str, 
 
 
 #: What may differ between the two halves of a resumed run without making it another run.
-_FREE = {"dataset", "out", "steps", "save_every", "keep", "log_every", "device"}
+_FREE = {"dataset", "out", "steps", "save_every", "keep", "log_every", "device", "attention", "left_out"}
 
 
 def check_same_run(folder: Path, about: dict[str, Any]) -> None:
@@ -193,21 +207,27 @@ class Interval:
         """`counts`: how many counts of captions a step gives."""
         self.began_s = time.perf_counter()
         self.losses: list[float] = []
+        self.errors = [0.0] * len(MODES)
         self.waited_s, self.tokens, self.room = 0.0, 0, 0
-        self.drawn = [0] * counts
+        self.given, self.drawn = [0] * N_COUNTS, [0] * counts
 
-    def add(self, loss: float, tokens: int, room: int, drawn: list[int]) -> None:
-        """Take in a step: its loss, its tokens, the tokens its packs had room for, its counts of captions."""
+    def add(
+        self, loss: float, errors: list[float], tokens: int, room: int, given: list[int], drawn: list[int]
+    ) -> None:
+        """Take in a step: its loss, its errors by mode, its tokens and how many its packs had room for, its counts."""
         self.losses.append(loss)
         self.tokens += tokens
         self.room += room
+        self.errors = [total + more for total, more in zip(self.errors, errors, strict=True)]
+        self.given = [total + more for total, more in zip(self.given, given, strict=True)]
         self.drawn = [total + more for total, more in zip(self.drawn, drawn, strict=True)]
 
-    def row(self) -> dict[str, float]:
-        """Mean loss, useful tokens per second, share of the budget left empty, share of time without data."""
+    def row(self) -> dict[str, Any]:
+        """Mean loss, that by mode, useful tokens per s, shares of the budget left empty and of time without data."""
         seconds = time.perf_counter() - self.began_s
         return {
             "loss": sum(self.losses) / len(self.losses),
+            "conditions": by_condition(self.given, self.errors),
             "tokens_per_s": self.tokens / seconds,
             "steps_per_s": len(self.losses) / seconds,
             "padding_share": 1 - self.tokens / self.room,

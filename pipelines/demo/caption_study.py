@@ -21,7 +21,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from model.config import FlowConfig, SampleConfig, SizeConfig
+from model.config import FlowConfig, SizeConfig
+from model.sample_config import SampleConfig
+from pipelines.whole_file import write_json
 from train.config import CaptionBlend, ConditionMix, OptimConfig, PackingConfig, TrainConfig
 
 Arm = Literal["original", "short-95", "dense-65", "dense-80", "dense-90", "dense-95"]
@@ -124,6 +126,7 @@ def check_settings(config: CaptionStudyConfig, out: Path) -> None:
     settings = {name: value for name, value in asdict(config).items() if name not in _FREE}
     # Other weights write other captions, and read prompts in other features than training did.
     settings["weights"] = {name: embedded_name(name) for name in ("coca", "vae")}
+    settings = json.loads(json.dumps(settings))  # as study.json has it, lists for tuples
     told = out / "study.json"
     if told.exists():
         before = json.loads(told.read_text())
@@ -186,7 +189,7 @@ def train_and_examine(config: CaptionStudyConfig, arm: Arm, seed: int) -> None:
     """One training of one arm from its start or its last checkpoint, its videos, and result.json."""
     from pipelines.demo.caption_study_data import KINDS, ClipShape
     from pipelines.demo.caption_study_judge import drawn, examination, judged
-    from pipelines.sample_files import write_strip
+    from pipelines.sample_sheet import write_strip
     from train.loop import train
 
     run, shape = run_of(Path(config.out), arm, seed), ClipShape()
@@ -237,7 +240,7 @@ def train_config(config: CaptionStudyConfig, arm: Arm, seed: int) -> TrainConfig
         flow=FlowConfig(base_tokens=8),
         captions=ARMS[arm],
         condition=ConditionMix(text=1, first_frame=0, prefix=0, suffix=0, both_ends=0, random=0),
-        packing=PackingConfig(budget=512),
+        packing=PackingConfig(budget=512, window=1),
         optim=OptimConfig(lr=2e-3, warmup=50, schedule="cosine", ema=0.99),
     )
 
@@ -248,13 +251,6 @@ def dataset_of(out: Path) -> str:
 
 def run_of(out: Path, arm: Arm, seed: int) -> Path:
     return out / "trainings" / f"{arm}-{seed}"
-
-
-def write_json(path: Path, value: Any) -> None:
-    """The file appears whole or not at all."""
-    temporary = path.with_name(f".{path.name}")
-    temporary.write_text(json.dumps(value, indent=1) + "\n")
-    os.replace(temporary, path)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -30,9 +30,10 @@ from pipelines.demo.weights import embedded
 from pipelines.demo.world import render
 from pipelines.demo.world_captions import CaptionKind, describe
 from pipelines.demo.world_oracle import parse
+from pipelines.demo.written import written
 from pipelines.encode import EncodeConfig, about_latents
 from pipelines.encode_frames import FrameConfig
-from pipelines.encode_plan import TEXT_FORMAT, Unit, state_folder
+from pipelines.encode_plan import LATENT_FORMAT, TEXT_FORMAT, Unit, state_folder
 from pipelines.encode_stages import EncodeClips, PackLatents
 
 if TYPE_CHECKING:
@@ -63,6 +64,10 @@ class ClipShape:
         scene = draw_scene(rng, held_out=held_out, duration_s=self.frames / self.fps)
         return replace(scene, camera="static", light="soft")
 
+    def encoded(self) -> FrameConfig:
+        """How the VAE sees them: whole, and nothing by itself, since the study gives a model no pictures."""
+        return FrameConfig(pixels=self.side**2, fps=self.fps, max_frames=self.frames, keyframes=0, suffix=0)
+
     def video(self, scene: Scene) -> np.ndarray:
         """(frames, side, side, 3) uint8 RGB."""
         return render(scene, n_frames=self.frames, fps=self.fps, width=self.side, height=self.side)
@@ -76,7 +81,7 @@ def make_training_set(
     `on_clips` is called with the clips of each part that is done. Killed anywhere and called again, it goes on.
     """
     dataset = Dataset(uri)
-    frames = FrameConfig(pixels=shape.side**2, fps=shape.fps, max_frames=shape.frames)
+    frames = shape.encoded()
     about = about_latents(EncodeConfig(dataset=uri, frames=frames))
     units = _units(clips, shape, about)
     folder, state = f"latents/{about['vae_id']}", state_folder(about["vae_id"])
@@ -98,7 +103,8 @@ def _units(clips: int, shape: ClipShape, about: dict[str, Any]) -> list[Unit]:
     found = []
     for first in range(0, clips, PART_CLIPS * SHARD_PARTS):
         numbers = range(first, min(clips, first + PART_CLIPS * SHARD_PARTS))
-        made_of = [TRAINING, first, len(numbers), shape, about["vae_id"], about["text_id"], TEXT_FORMAT]
+        made_of = [TRAINING, first, len(numbers), shape, about["vae_id"], about["text_id"]]
+        made_of += [TEXT_FORMAT, LATENT_FORMAT]
         content = config_hash([asdict(x) if isinstance(x, ClipShape) else x for x in made_of])
         shard = f"world/{first // (PART_CLIPS * SHARD_PARTS):05d}.tar"
         parts = [
@@ -121,17 +127,19 @@ def _encode(
     state = state_folder(about["vae_id"])
     done = set(dataset.files(state, ".parquet"))
     captioner = CocaCaptioner(embedded("coca"))
-    encoder = EncodeClips(dataset.uri, str(embedded("vae")), str(embedded("coca")), Resources())
+    models = str(embedded("vae")), str(embedded("coca"))
+    encoder = EncodeClips(dataset.uri, *models, Resources(), shape.encoded())
     packer = PackLatents(dataset.uri, about["vae_id"])
     encoder.setup()
     packer.setup()
     for unit in units:
+        is_packed = f"{unit.content}.parquet" in done  # and its parts are gone
         for part in unit.parts:
-            if f"parts/{part['part']}.parquet" not in done:
+            if not is_packed and f"parts/{part['part']}.parquet" not in done:
                 clips = rendered(part["clips"], shape, captioner)
                 encoder([{"part": part["part"], "clips": clips}])
             on_clips(len(part["clips"]))
-        if f"{unit.content}.parquet" not in done:
+        if not is_packed:
             packer([unit.pack_row()])
 
 
@@ -164,23 +172,6 @@ def rendered(numbers: Sequence[int], shape: ClipShape, captioner: Captioner) -> 
             }
         )
     return rows
-
-
-def written(videos: Sequence[np.ndarray], kind: str, fps: float, captioner: Captioner) -> list[str | None]:
-    """Cleaned captions of one kind in the order of the videos; None where nothing of a caption can stand."""
-    from recaption.captioner import CaptionRequest
-    from recaption.cleaning.clean import clean
-
-    requests = [
-        CaptionRequest(str(n), kind, video, tuple(i / fps for i in range(len(video))))
-        for n, video in enumerate(videos)
-    ]
-    texts = {
-        result.clip_id: clean(result.text_raw, truncated=result.status == "truncated").text
-        for result in captioner.caption(requests)
-        if result.text_raw is not None
-    }
-    return [texts.get(request.clip_id) for request in requests]
 
 
 def _records(dataset: Dataset, folder: str) -> list[dict[str, Any]]:

@@ -12,52 +12,27 @@ so that it is no independent witness.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from model.config import FlowConfig, SampleConfig
+from model.config import FlowConfig
 from model.dit import load_dit
+from model.sample_config import SampleConfig
 from model.sampler import Request, sample
 from model.text import load_text_encoder
 from model.vae import from_pixels, load_vae, to_pixels
 from pipelines.demo.caption_study_data import KINDS, PROMPTS, ClipShape
 from pipelines.demo.pixel_oracle import look
-from pipelines.demo.scene import ATTRIBUTES, Scene
+from pipelines.demo.prompts import Prompt, counted
 from pipelines.demo.weights import embedded
 from pipelines.demo.world_captions import describe
-from pipelines.demo.world_oracle import parse
 from recaption.coca import model as coca
 from recaption.coca.training import encode
 
 DECODED_AT_ONCE = 32
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """One prompt.
-
-    Attributes:
-        combination: held_out or seen: whether training shows this kind, colour and background together.
-        manner: original, short or dense.
-        text: what the model is told.
-        scene: what the text describes.
-        seed: of the noise; the same for every model.
-    """
-
-    combination: str
-    manner: str
-    text: str
-    scene: Scene
-    seed: int
-
-    @property
-    def asked(self) -> dict[str, str]:
-        """The attributes that the text names."""
-        return {name: value for name, value in parse(self.text).items() if value is not None}
 
 
 def examination(scenes: int, shape: ClipShape) -> list[Prompt]:
@@ -115,21 +90,13 @@ def judged(prompts: Sequence[Prompt], videos: Sequence[np.ndarray], fps: float) 
     rows = []
     for combination, manner in dict.fromkeys((prompt.combination, prompt.manner) for prompt in prompts):
         group = [n for n, p in enumerate(prompts) if (p.combination, p.manner) == (combination, manner)]
-        attributes = {}
-        for name in ATTRIBUTES:
-            pairs = [(prompts[n].asked[name], seen[n][name]) for n in group if name in prompts[n].asked]
-            attributes[name] = {
-                "asked": len(pairs),
-                "right": sum(asked == found for asked, found in pairs),
-                "none": sum(found is None for _, found in pairs),
-            }
         rows.append(
             {
                 "combination": combination,
                 "manner": manner,
                 "prompts": len(group),
                 "clip_score": float(np.mean([scores[n] for n in group])),
-                "attributes": attributes,
+                "attributes": counted([prompts[n].asked for n in group], [seen[n] for n in group]),
             }
         )
     return rows

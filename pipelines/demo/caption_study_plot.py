@@ -7,12 +7,12 @@ Rows are the two judges. Error bars are standard errors over the seeds, dots are
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from pipelines.demo.caption_study_results import MANNERS, PERFECT, Groups, accuracy, clip_score, over_seeds
+from pipelines.whole_file import write_png
 
 COLOURS = {"original": "#8c8c8c", "short": "#e0912f", "dense": "#2f6fb5"}
 TOLD = {
@@ -27,11 +27,9 @@ Score = Callable[[Groups, str], float | None]
 
 def plot(path: Path, trainings: list[dict[str, Any]], reference: Groups) -> None:
     """Write the PNG; arms and panels that lack trainings are left out."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 7.6), dpi=110, layout="constrained")
-    canvas = FigureCanvasAgg(figure)
     panels = figure.subplots(2, 2, width_ratios=(3, 2), sharey="row")
     judges: list[tuple[str, Score]] = [
         ("attributes right, % (pixel oracle)", lambda groups, manner: accuracy(groups, manner=manner)),
@@ -48,10 +46,7 @@ def plot(path: Path, trainings: list[dict[str, Any]], reference: Groups) -> None
         if panel.get_legend_handles_labels()[0]:
             panel.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=2, frameon=False, fontsize=9)
         panel.set_title(title, pad=48)
-    temporary = path.with_name(f".{path.name}")
-    with temporary.open("wb") as file:
-        canvas.print_png(file)
-    os.replace(temporary, path)
+    write_png(path, figure)
 
 
 def _by_caption(panel: Any, trainings: list[dict[str, Any]], reference: Groups, score: Score) -> None:

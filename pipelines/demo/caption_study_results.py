@@ -18,12 +18,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pipelines.demo.caption_study import ARMS, CaptionStudyConfig, run_of, write_json
-from pipelines.demo.scene import ATTRIBUTES, BACKGROUNDS, COLOURS, DIRECTIONS, KINDS, SIZES
+from pipelines.demo.caption_study import ARMS, CaptionStudyConfig, run_of
+from pipelines.demo.prompts import VALUES
+from pipelines.demo.scene import ATTRIBUTES
+from pipelines.whole_file import write_json
 
 Groups = list[dict[str, Any]]
 MANNERS = ("dense", "short", "original")
-CHANCE = {"kind": KINDS, "colour": COLOURS, "size": SIZES, "direction": DIRECTIONS, "background": BACKGROUNDS}
 PERFECT, GUESS = "the true scene through the VAE", "a blind guess"
 
 
@@ -92,7 +93,7 @@ def guess(manner: str, groups: Groups) -> float | None:
         for name in ATTRIBUTES
     }
     total = sum(asked.values())
-    return sum(n / len(CHANCE[name]) for name, n in asked.items()) / total if total else None
+    return sum(n / len(VALUES[name]) for name, n in asked.items()) / total if total else None
 
 
 def tables(trainings: list[dict[str, Any]], reference: Groups) -> str:
@@ -109,7 +110,7 @@ def tables(trainings: list[dict[str, Any]], reference: Groups) -> str:
         ("seen", lambda groups: accuracy(groups, manner="dense", combination="seen")),
     ]
     blind_manner = [_cell(guess(m, reference), None) for m in MANNERS] + [""] * len(MANNERS)
-    blind_attribute = [_cell(1 / len(CHANCE[a]), None) for a in ATTRIBUTES]
+    blind_attribute = [_cell(1 / len(VALUES[a]), None) for a in ATTRIBUTES]
     blind_attribute += [_cell(guess("dense", reference), None)] * 2
     return "\n".join(
         [

@@ -129,12 +129,15 @@ def _centre(mask: np.ndarray, side: int, reach: int) -> tuple[float, float]:
     return float(x), float(y)
 
 
-def course(places: np.ndarray, fps: float) -> str | None:
-    """The direction of a course (T, 2) in fractions of width and height; None if it is neither still nor straight."""
+def course(places: np.ndarray, fps: float, least_way: float = LEAST_WAY) -> str | None:
+    """The direction of a course (T, 2) in fractions of width and height; None if it is neither still nor straight.
+
+    What goes less than `least_way` of the picture is still.
+    """
     time_s = np.arange(len(places)) / fps
     length_s = time_s[-1]
     x, y = (float(np.polyfit(time_s, places[:, axis], 1)[0]) * length_s for axis in (0, 1))
-    if max(abs(x), abs(y)) < LEAST_WAY:
+    if max(abs(x), abs(y)) < least_way:
         return STILL
     if max(abs(x), abs(y)) < STRAIGHT * min(abs(x), abs(y)):
         return None

@@ -152,7 +152,7 @@ def train(config: DemoConfig, places: Places) -> None:
             steps=config.steps,
             save_every=max(1, config.steps // 4),
             model=SizeConfig(preset="tiny", width=128, depth=4, heads=4, ffn=512),
-            packing=PackingConfig(budget=1024),
+            packing=PackingConfig(budget=1024, window=1),  # one rank: nothing to balance
             optim=OptimConfig(lr=2e-3, warmup=50, schedule="cosine", ema=0.99),
         )
     )

@@ -1,0 +1,113 @@
+"""A checkpoint with all that is needed to draw from it: transformer, VAE, text encoder.
+
+model = load_model("demo-run/dit")
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from model.any_vae import AnyVAE, any_vae_id, load_any_vae
+from model.config import FlowConfig
+from model.dit import DiT, load_dit
+from model.errors import BadInput
+from model.text import TextEncoder, load_text_encoder
+from pipelines.demo.weights import embedded
+from pipelines.encode_latents import frame_step
+from pipelines.text_place import text_id, text_place
+from train.checkpoint import checkpoints
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What a checkpoint needs to draw videos.
+
+    Attributes:
+        checkpoint: its folder.
+        dit: the transformer, on the device.
+        about: the rest of the checkpoint's config.json.
+        vae: the VAE of its latents, on the device.
+        vae_id: that VAE's id.
+        text: the encoder of its text features.
+        text_place: what `load_text_encoder` was given.
+        device: cpu or cuda.
+    """
+
+    checkpoint: Path
+    dit: DiT
+    about: dict[str, Any]
+    vae: AnyVAE
+    vae_id: str
+    text: TextEncoder
+    text_place: str
+    device: str
+
+    @property
+    def flow(self) -> FlowConfig:
+        """The noise levels that it was trained with."""
+        return FlowConfig(**self.about["flow"])
+
+    @property
+    def frame_step(self) -> int:
+        """Pictures by which clips of the VAE may grow without padding."""
+        return frame_step(self.vae)
+
+
+def load_model(
+    checkpoint: str,
+    *,
+    weights: Literal["ema", "model"] = "ema",
+    vae: str | None = None,
+    text_encoder: str | None = None,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+) -> Loaded:
+    """Load the newest checkpoint of a run, or the one given, and what it names. Raises BadInput.
+
+    `vae` and `text_encoder` say where these are now; they must be those that training had.
+    """
+    folder = newest(Path(checkpoint))
+    dit, about = load_dit(folder, weights)
+    told = about["latents"]
+    loaded_vae = load_trained_vae(vae or told.get("vae"), told["vae_id"])
+    place = text_place(text_encoder or told["text_encoder"])
+    encoder = load_text_encoder(place)
+    if told.get("text_id") not in (None, text_id(place)):
+        raise BadInput(
+            f"text encoder {place} is not the one that made the text features of the training data: give "
+            "--text_encoder the one that `reelmill encode` used."
+        )
+    if device == "cuda" and not torch.cuda.is_available():
+        raise BadInput("--device=cuda: torch finds no GPU here. Give --device=cpu.")
+    chosen = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
+    return Loaded(
+        folder, dit.to(chosen), about, loaded_vae.to(chosen), told["vae_id"], encoder, place, chosen
+    )
+
+
+def newest(folder: Path) -> Path:
+    """`folder` if it is a checkpoint, else the newest finished checkpoint of the run in it. Raises BadInput."""
+    if (folder / "config.json").is_file():
+        return folder
+    if found := checkpoints(folder):
+        return found[-1]
+    raise BadInput(
+        f"{folder} holds no finished checkpoint. Give the --out folder of `reelmill train`, or one of its "
+        "checkpoints/."
+    )
+
+
+def load_trained_vae(name: str | None, wanted: str) -> AnyVAE:
+    """The VAE called `name`, which must be the one with the id `wanted`; raises BadInput if it is not."""
+    if name is None:
+        raise BadInput(f"the checkpoint does not say where the VAE {wanted} lies: give --vae FOLDER.")
+    vae = load_any_vae(str(embedded("vae")) if name == "embedded" else name)
+    if (found := any_vae_id(vae)) != wanted:
+        raise BadInput(
+            f"the VAE in {name} is {found}, but the model was trained on latents of {wanted}: give --vae "
+            "the folder of that one."
+        )
+    return vae
