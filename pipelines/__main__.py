@@ -23,6 +23,7 @@ COMMANDS = {
     "tune-captioner": "tune a vision-language model on captions, with LoRA",
     "train": "train the diffusion transformer on the latents",
     "sample": "generate a video from a prompt",
+    "evaluate": "measure what models draw of the procedural world: are the attributes right?",
     "report": "write one HTML page that shows a dataset: funnel, scores, clips, captions, errors",
     "query": "ask the tables in SQL",
     "inspect": "tell the whole story of one clip",
