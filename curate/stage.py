@@ -20,7 +20,7 @@ class Resources:
     """What one worker of a stage needs.
 
     Attributes:
-        cpus: cores reserved per worker.
+        cpus: cores reserved per worker; on Ray, workers that stay must leave one for the tasks of other stages.
         gpus: GPUs reserved per worker; may be a fraction.
         actors: workers that stay and keep their model loaded; None means stateless tasks, as many as fit.
         batch_rows: rows handed over in one call.

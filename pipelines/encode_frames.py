@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import IO, TYPE_CHECKING
 
+from curate.errors import BadInput
 from pipelines.clip_frames import nearest_frames
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ class FrameConfig:
         fps: frames per second; a slower clip keeps its own rate.
         max_frames: most frames, taken from the start of the clip; the VAE takes 4k+1 of them, some take 8k+1.
         keyframes: single pictures encoded by themselves, spread over the clip after its first frame, the last
-            picture among them; 0 for none.
+            picture among them; 0 for none. VAEs that are not causal encode the first picture so as well.
         suffix: latent frames at the end that are encoded as a clip of their own; 0 for none.
     """
 
@@ -37,6 +38,18 @@ class FrameConfig:
     max_frames: int = 17
     keyframes: int = 2
     suffix: int = 2
+
+    def check(self) -> None:
+        """Raises BadInput if a value makes no sense for any VAE."""
+        if not 0 < self.fps < math.inf:
+            raise BadInput(f"frames.fps {self.fps} must be a rate above 0, in frames per second.")
+        if min(self.side, self.max_frames) < 1 or self.pixels < self.side**2:
+            raise BadInput(
+                f"frames.side {self.side} and frames.max_frames {self.max_frames} must be at least 1, and "
+                f"frames.pixels {self.pixels} at least the square of frames.side."
+            )
+        if min(self.keyframes, self.suffix) < 0:
+            raise BadInput("frames.keyframes and frames.suffix must not be negative; 0 leaves them out.")
 
 
 @dataclass(frozen=True)
@@ -86,7 +99,7 @@ def timing(n_frames: int, fps: float, config: FrameConfig, temporal: int) -> tup
 def read_clip(file: IO[bytes], shape: Shape, fps: float) -> np.ndarray:
     """The frames nearest to 0, 1/fps, 2/fps, ... s by PTS: (T, H, W, 3) uint8 RGB, scaled and centre-cropped.
 
-    Raises BadInput or FFmpegError when the file cannot be decoded, ValueError when it ends too early.
+    Raises BadInput or FFmpegError when the file cannot be decoded, ValueError when it ends too early or is damaged.
     """
     import numpy as np
 

@@ -7,7 +7,9 @@
 
 A latent frame of a causal VAE holds its pictures and knows all before them. The beginning of a clip therefore has
 the same latents whether the rest is there or not. Its last picture, one in its middle or its ending have others when
-they are all that is given: these are what a model must see that is to go on from them.
+they are all that is given: these are what a model must see that is to go on from them. HunyuanVideo and CogVideoX
+are not causal to the letter: they normalize over time, so of a clip of theirs even the first picture by itself has
+other latents, and it is encoded by itself as well.
 """
 
 from __future__ import annotations
@@ -25,9 +27,15 @@ from model.pretrained_vae import PretrainedVAE
 from model.vae import from_pixels
 from pipelines.encode_frames import FrameConfig
 
-#: Pictures that go through the VAE at once: clips of one shape together, a longer clip in chunks of this size. What
-#: it is decides values in the last digit: change it, and LATENT_FORMAT of pipelines/encode_plan.py must go up.
+#: Pictures that go through the VAE at once unless told otherwise.
 BATCH_BYTES = 8 << 20
+#: Kinds of PretrainedConfig whose group norms see all frames of a chunk: what comes later changes what came before.
+NOT_CAUSAL = frozenset({"hunyuan-video", "cogvideox"})
+
+
+def is_causal(vae: AnyVAE) -> bool:
+    """Whether the beginning of a clip has the same latents with and without the rest."""
+    return not isinstance(vae, PretrainedVAE) or vae.config.name not in NOT_CAUSAL
 
 
 def frame_step(vae: AnyVAE) -> int:
@@ -60,57 +68,65 @@ def suffix_length(t: int, wanted: int, step: int) -> int:
 
 
 def latents_of(
-    vae: AnyVAE, videos: Sequence[np.ndarray], frames: FrameConfig, tile: int | None = None
+    vae: AnyVAE,
+    videos: Sequence[np.ndarray],
+    frames: FrameConfig,
+    tile: int | None = None,
+    batch_bytes: int = BATCH_BYTES,
 ) -> list[dict[str, Tensor]]:
     """What KEY.latent holds of each video (T, H, W, 3) uint8, T being frame_step·k+1: bfloat16 on the CPU.
 
     Keyframe i is the last picture of latent frame i. Whole clips, keyframes and endings go through the VAE together,
-    batched by shape; `tile` as in `VideoVAE.encode`.
+    batched by shape: so many of a shape as have `batch_bytes` of pixels, a longer clip in chunks of that size. It
+    decides values in the last digit. `tile` as in `VideoVAE.encode`.
     """
     temporal, step = vae.config.temporal, frame_step(vae) // vae.config.temporal
     places: list[tuple[int, ...]] = []
+    lengths: list[int] = []
     jobs: list[np.ndarray] = []  # of each video: itself, its keyframes, its suffix
     for video in videos:
         t = (len(video) - 1) // temporal + 1
-        places.append(keyframe_positions(t, frames.keyframes))
+        at = keyframe_positions(t, frames.keyframes)
+        places.append(at if is_causal(vae) or not at else (0, *at))
+        lengths.append(suffix_length(t, frames.suffix, step))
         jobs += [video, *(video[temporal * i :][:1] for i in places[-1])]
-        if length := suffix_length(t, frames.suffix, step):
-            jobs.append(video[temporal * (t - length) :])
-    encoded = iter(_by_shape(vae, jobs, tile))
+        if lengths[-1]:
+            jobs.append(video[temporal * (t - lengths[-1]) :])
+    encoded = iter(_by_shape(vae, jobs, tile, batch_bytes))
     found = []
-    for video, at in zip(videos, places, strict=True):
+    for at, length in zip(places, lengths, strict=True):
         made = {"latent": next(encoded)}
         if at:
             made["keyframes"] = torch.cat([next(encoded) for _ in at], dim=1)
             made["keyframe_at"] = torch.tensor(at, dtype=torch.int32)
-        if frames.suffix and len(video) > 1:
+        if length:
             made["suffix"] = next(encoded)
         found.append(made)
     return found
 
 
-def _by_shape(vae: AnyVAE, videos: Sequence[np.ndarray], tile: int | None) -> list[Tensor]:
+def _by_shape(vae: AnyVAE, videos: Sequence[np.ndarray], tile: int | None, batch_bytes: int) -> list[Tensor]:
     """Latents (C, t, h, w) of each video (T, H, W, 3), batched with those of its shape."""
     by_shape: dict[tuple[int, ...], list[int]] = defaultdict(list)
     for i, video in enumerate(videos):
         by_shape[video.shape].append(i)
     found: dict[int, Tensor] = {}
     for members in by_shape.values():
-        size = max(1, BATCH_BYTES // videos[members[0]].nbytes)
+        size = max(1, batch_bytes // videos[members[0]].nbytes)
         for batch in (members[k : k + size] for k in range(0, len(members), size)):
-            found |= zip(batch, _encode(vae, [videos[i] for i in batch], tile), strict=True)
+            found |= zip(batch, _encode(vae, [videos[i] for i in batch], tile, batch_bytes), strict=True)
     return [found[i] for i in range(len(videos))]
 
 
 @torch.inference_mode()
-def _encode(vae: AnyVAE, videos: Sequence[np.ndarray], tile: int | None) -> Tensor:
+def _encode(vae: AnyVAE, videos: Sequence[np.ndarray], tile: int | None, batch_bytes: int) -> Tensor:
     """Latents (B, C, t, h, w) of videos of one shape (T, H, W, 3)."""
     device, video = vae.latent_mean.device, videos[0]
     # Pretrained ones have chunks of their own, if any.
-    if isinstance(vae, PretrainedVAE) or video.nbytes <= BATCH_BYTES:
+    if isinstance(vae, PretrainedVAE) or video.nbytes <= batch_bytes:
         z = vae.encode_latents(from_pixels(_stacked(videos, device)), tile=tile)
     else:  # one clip, chunk by chunk
-        chunk = max(1, BATCH_BYTES // (video[0].nbytes * vae.config.temporal))
+        chunk = max(1, batch_bytes // (video[0].nbytes * vae.config.temporal))
         cuts = [0, *range(1, len(video), chunk * vae.config.temporal), len(video)]
         parts = (_stacked([video[start:end]], device) for start, end in pairwise(cuts))
         z = torch.cat(list(vae.encode_stream(parts, chunk, tile)), dim=2)

@@ -1,4 +1,4 @@
-"""What `encode` has to do: which clips in which parts, which parts and tars are still missing, the index.
+"""What `encode` has to do: which clips, of which size, in which parts.
 
 Everything is a pure function of the shards' index and the configuration. A shard is encoded in parts, small
 enough for any memory; a part lies in `_state/latents/VAE_ID/` until the tar of its shard is packed. Parts and
@@ -8,28 +8,24 @@ tars are named by a hash of what made them, so what exists under its name is don
 from __future__ import annotations
 
 import hashlib
-import io
-import json
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from curate.dataset import Dataset, config_hash, write_parquet
+from curate.dataset import Dataset, config_hash
 from curate.errors import BadInput
-from curate.tables import LATENTS
 from pipelines.encode_frames import FrameConfig, Shape, fit, timing
 
-# Decoded pictures of a part travel from the decoder to the encoder in one row.
+#: Decoded pictures of a part, which travel from the decoder to the encoder in one row; more if a batch is larger.
 PART_BYTES = 48 << 20
+#: The longest clip, decoded. Rows of more than 2 GiB cannot be sent, and each core holds one.
+CLIP_BYTES = 1 << 30
 PART_CLIPS = 64
 #: Goes up when KEY.text holds something else for the same captions; 2: ends of sentences, fields.
 TEXT_FORMAT = 2
-#: Goes up when KEY.latent holds something else for the same pictures; 2: keyframes, suffix, size.
-LATENT_FORMAT = 2
+#: Goes up when KEY.latent holds something else for the same pictures; 2: keyframes, suffix, size; 3: first picture.
+LATENT_FORMAT = 3
 
 
 @dataclass(frozen=True)
@@ -40,32 +36,39 @@ class Unit:
         shard: path of the video tar, relative to shards/.
         content: hash of what makes the latents.
         parts: rows of DECODE_INPUT, in the order of the tar.
+        stills: clips of several pictures too few for one step of the VAE: only their first picture is encoded.
+        is_again: the parts are of clips that failed before, to be put among those that are packed.
     """
 
     shard: str
     content: str
     parts: list[dict]
+    stills: int = 0
+    is_again: bool = False
 
     @property
     def tar(self) -> str:
-        """Name of the latent tar: bucket, number and content."""
+        """Name of the latent tar if no clip of it fails: bucket, number and content."""
         bucket, _, name = self.shard.removesuffix(".tar").rpartition("/")
         return "__".join([*bucket.split("/"), f"{name.split('-')[0]}-{self.content[:8]}.tar"])
 
     def pack_row(self) -> dict:
-        return {"tar": self.tar, "content": self.content, "parts": [part["part"] for part in self.parts]}
+        """Of PACK_INPUT."""
+        parts = [part["part"] for part in self.parts]
+        return {"tar": self.tar, "content": self.content, "parts": parts, "is_again": self.is_again}
+
+    def again(self, failed: set[str]) -> Unit:
+        """The clips with these ids alone, to be tried once more and put among the others."""
+        clips = [clip for part in self.parts for clip in part["clips"] if clip["clip_id"] in failed]
+        parts = _parts(f"{self.content}-again", self.shard, clips, PART_BYTES)
+        return replace(self, parts=parts, is_again=True)
 
 
 def plan(dataset: Dataset, config: FrameConfig, about: dict[str, Any]) -> list[Unit]:
     """The shards of a dataset cut into parts. Raises BadInput when there are none, or sizes cannot be met."""
-    multiple = about["spatial"] * 2
-    if config.side % multiple or config.pixels < config.side**2:
-        raise BadInput(
-            f"frames.side {config.side} must be a multiple of {multiple} for this VAE, and frames.pixels "
-            f"{config.pixels} at least its square."
-        )
-    if min(config.keyframes, config.suffix) < 0:
-        raise BadInput("frames.keyframes and frames.suffix must not be negative; 0 leaves them out.")
+    config.check()
+    if config.side % (multiple := about["spatial"] * 2):
+        raise BadInput(f"frames.side {config.side} must be a multiple of {multiple} for this VAE.")
     columns = ["clip_id", "shard", "mp4_offset", "mp4_size", "json_offset", "json_size"]
     rows = dataset.read("shards", [*columns, "width", "height", "fps", "n_frames"]).to_pylist()
     shards: dict[str, list[dict]] = defaultdict(list)
@@ -74,98 +77,45 @@ def plan(dataset: Dataset, config: FrameConfig, about: dict[str, Any]) -> list[U
             shards[row["shard"]].append(row)
     if not shards:
         raise BadInput(f"{dataset.uri} has no clip in shards/. Run `reelmill shard --dataset {dataset.uri}`.")
-    units = []
-    for shard in sorted(shards):
-        # The name of a shard tells its contents, captions included. Names of models may change, ids not.
-        made_by = [about["vae_id"], about["tile"], about["text_id"], config]
-        content = config_hash([shard, *made_by, TEXT_FORMAT, LATENT_FORMAT])
-        parts: list[list[dict]] = [[]]
-        size = 0
-        for row in sorted(shards[shard], key=lambda r: r["mp4_offset"]):
-            width, height = fit(row["width"], row["height"], config)
-            frames, fps = timing(row["n_frames"], row["fps"], config, about["frame_step"])
-            clip_bytes = Shape(frames, height, width).size_bytes
-            if parts[-1] and (len(parts[-1]) == PART_CLIPS or size + clip_bytes > PART_BYTES):
-                parts.append([])
-                size = 0
-            size += clip_bytes
-            taken = {"frames": frames, "encoded_height": height, "encoded_width": width, "encoded_fps": fps}
-            parts[-1].append({name: row[name] for name in columns if name != "shard"} | taken)
-        units.append(
-            Unit(
-                shard,
-                content,
-                [
-                    {"part": f"{content}-{i:05d}", "shard": shard, "clips": clips}
-                    for i, clips in enumerate(parts)
-                ],
+    return [_unit(shard, shards[shard], config, about) for shard in sorted(shards)]
+
+
+def _unit(shard: str, rows: list[dict], config: FrameConfig, about: dict[str, Any]) -> Unit:
+    clips, shapes, stills = [], [], 0
+    for row in sorted(rows, key=lambda r: r["mp4_offset"]):
+        width, height = fit(row["width"], row["height"], config)
+        frames, fps = timing(row["n_frames"], row["fps"], config, about["frame_step"])
+        if (size := Shape(frames, height, width).size_bytes) > CLIP_BYTES:
+            raise BadInput(
+                f"clip {row['clip_id']} has {size / 2**30:.2f} GiB of decoded pictures ({frames} of {width} x "
+                f"{height}); a clip may have {CLIP_BYTES >> 30} GiB. Lower --frames.max_frames or --frames.pixels."
             )
-        )
-    return units
+        stills += frames == 1 < row["n_frames"]
+        taken = {"frames": frames, "encoded_height": height, "encoded_width": width, "encoded_fps": fps}
+        places = {name: row[name] for name in ("mp4_offset", "mp4_size", "json_offset", "json_size")}
+        clips.append({"clip_id": row["clip_id"], **places, **taken})
+        shapes.append([row["clip_id"], *taken.values()])
+    # The name of a shard tells its contents, captions included. Names of models may change, ids not; of the settings
+    # counts what they come to.
+    made_by = [about[name] for name in ("vae_id", "text_id", "tile", "batch_mb")]
+    made_by += [config.keyframes, config.suffix, TEXT_FORMAT, LATENT_FORMAT]
+    content = config_hash([shard, *made_by, shapes])
+    parts = _parts(content, shard, clips, max(PART_BYTES, about["batch_mb"] << 20))
+    return Unit(shard, content, parts, stills)
 
 
-class LatentStore:
-    """latents/VAE_ID/ and what leads to it."""
-
-    def __init__(self, dataset: Dataset, about: dict[str, Any]) -> None:
-        self.dataset, self.about = dataset, about
-        self.folder = f"latents/{about['vae_id']}"
-        self.state = state_folder(about["vae_id"])
-
-    def check(self) -> None:
-        """Raises BadInput if the folder holds latents of another VAE than its name says."""
-        if self.dataset.exists(self.folder, "latents.json"):
-            told = json.loads(self.dataset.read_bytes(self.folder, "latents.json")).get("vae_id")
-            if told != self.about["vae_id"]:
-                raise BadInput(
-                    f"{self.dataset.path(self.folder)} holds latents of VAE {told}, not of "
-                    f"{self.about['vae_id']}: latents of two VAEs do not mix. Rename or delete that folder."
-                )
-
-    def others(self) -> list[str]:
-        """Ids of other VAEs that have latents of this dataset."""
-        names = {name.split("/")[0] for name in self.dataset.files("latents", "/latents.json")}
-        return sorted(names - {self.about["vae_id"]})
-
-    def missing_tars(self, units: list[Unit]) -> list[Unit]:
-        tars = set(self.dataset.files(self.folder, ".tar"))
-        known = set(self.dataset.files(self.state, ".parquet"))
-        return [unit for unit in units if unit.tar not in tars or f"{unit.content}.parquet" not in known]
-
-    def missing_parts(self, units: list[Unit]) -> list[dict]:
-        """Rows of DECODE_INPUT that are not encoded yet."""
-        known = set(self.dataset.files(self.state, ".parquet"))
-        return [part for unit in units for part in unit.parts if f"parts/{part['part']}.parquet" not in known]
-
-    def finish(self, units: list[Unit]) -> dict[str, int]:
-        """Write index.parquet and latents.json, drop what they do not name; returns counts."""
-        names = [f"{unit.content}.parquet" for unit in units]
-        tables = [pq.read_table(io.BytesIO(self.dataset.read_bytes(self.state, name))) for name in names]
-        shards = self.dataset.read("shards", ["clip_id", "shard", "error"]).to_pylist()
-        uncut = [
-            {"clip_id": row["clip_id"], "error": f"not in any shard: {row['error']}"}
-            for row in shards
-            if row["shard"] is None
-        ]
-        index = pa.concat_tables([*tables, pa.Table.from_pylist(uncut, schema=LATENTS)]).sort_by("clip_id")
-        with self.dataset.atomic_writer(self.folder, "index.parquet") as file:
-            write_parquet(file, LATENTS, [index])
-        about = json.dumps(self.about, indent=2, sort_keys=True) + "\n"
-        self.dataset.write_bytes(about.encode(), self.folder, "latents.json")
-        tars = {unit.tar for unit in units}
-        for name in self.dataset.files(self.folder, ".tar"):
-            if name not in tars:
-                self.dataset.remove(self.folder, name)
-        for name in self.dataset.files(self.state, ".parquet"):
-            if name not in names:
-                self.dataset.remove(self.state, *name.split("/"))
-        failed = index["shard"].null_count
-        return {
-            "encoded": len(index) - failed,
-            "failed": failed,
-            "tars": len(tars),
-            "tokens": sum(n or 0 for n in index["n_tokens"].to_pylist()),
-        }
+def _parts(name: str, shard: str, clips: list[dict], most_bytes: int) -> list[dict]:
+    """Clips in rows of DECODE_INPUT, each of so many bytes of pictures or of one clip."""
+    parts: list[list[dict]] = [[]]
+    size = 0
+    for clip in clips:
+        added = Shape(clip["frames"], clip["encoded_height"], clip["encoded_width"]).size_bytes
+        if parts[-1] and (len(parts[-1]) == PART_CLIPS or size + added > most_bytes):
+            parts.append([])
+            size = 0
+        size += added
+        parts[-1].append(clip)
+    return [{"part": f"{name}-{i:05d}", "shard": shard, "clips": found} for i, found in enumerate(parts)]
 
 
 def state_folder(vae_id: str) -> str:
@@ -181,6 +131,8 @@ def fingerprint(name: str) -> str:
     for path in sorted(
         p for p in folder.iterdir() if p.suffix in (".json", ".safetensors", ".bin", ".model")
     ):
+        digest.update(f"{path.name}:{path.stat().st_size}:".encode())
         with path.open("rb") as file:
-            digest.update(f"{path.name}:{path.stat().st_size}:".encode() + file.read(4 << 20))
+            while block := file.read(4 << 20):
+                digest.update(block)
     return digest.hexdigest()

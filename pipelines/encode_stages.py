@@ -1,6 +1,6 @@
-"""The three stages of `encode`: decode the clips of a part, encode them, pack the parts of a shard into a tar.
+"""Two stages of `encode`: decode the clips of a part, and encode them. The parts are committed in the workers.
 
-A clip that cannot be decoded keeps its row, with the error. Parts and tars are committed in the workers.
+A clip that cannot be read, decoded or encoded keeps its row, with the error; so does one that kills its worker.
 """
 
 from __future__ import annotations
@@ -9,20 +9,22 @@ import io
 import json
 import os
 import time
+import uuid
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from av.error import FFmpegError
 
 from curate.dataset import Dataset
 from curate.errors import BadInput
-from curate.shards import TarWriter
 from curate.stage import Resources
 from curate.tables import LATENTS
 from pipelines.encode_frames import FrameConfig, Shape, read_clip
 from pipelines.encode_members import to_member
 from pipelines.encode_plan import state_folder
+from pipelines.encode_tries import Tries
 from train.blend import captions_of
 
 if TYPE_CHECKING:
@@ -40,14 +42,15 @@ _DECODED = pa.struct(
     + [("error", pa.string())]
 )
 DECODE_INPUT = pa.schema([("part", pa.string()), ("shard", pa.string()), ("clips", pa.list_(_TO_DECODE))])
-PACK_INPUT = pa.schema([("tar", pa.string()), ("content", pa.string()), ("parts", pa.list_(pa.string()))])
-_DONE = pa.schema([("name", pa.string()), ("clips", pa.int64()), ("failed", pa.int64())])
-_TIMES = pa.schema([("busy_s", pa.float64()), ("waited_s", pa.float64())])
+DONE = pa.schema([("name", pa.string()), ("clips", pa.int64()), ("failed", pa.int64())])
+_TIMES = pa.schema([("worker", pa.string()), ("busy_s", pa.float64()), ("waited_s", pa.float64())])
 #: A clip as it lies in a part: its row of the index, and the bytes of its three members.
 _ENCODED = pa.schema([*LATENTS, ("latent", pa.binary()), ("text", pa.binary()), ("json", pa.binary())])
 
 #: Parts that are decoded ahead of the encoder in one process; each is of PART_BYTES, or of one longer clip.
 AHEAD = max(2, min(8, (os.cpu_count() or 1) // 2))
+#: Seconds between tries to read a tar: disks and stores over a network fail now and then.
+READ_AGAIN_S = (0.5, 2.0)
 
 
 class DecodeClips:
@@ -63,13 +66,23 @@ class DecodeClips:
         self._dataset = Dataset(self.dataset_uri)
 
     def __call__(self, rows: list[dict]) -> list[dict]:
-        return [{"part": row["part"], "clips": self._decode(row["shard"], row["clips"])} for row in rows]
+        return [{"part": row["part"], "clips": self._part(row)} for row in rows]
+
+    def _part(self, row: dict) -> list[dict]:
+        tries = Tries(self._dataset, f"{row['part']}-decode")
+        found = tries.run(row["clips"], lambda clips: self._decode(row["shard"], clips))
+        tries.clear()
+        return found
 
     def _decode(self, shard: str, clips: list[dict]) -> list[dict]:
         # Neighbours in the tar: one read, which object stores want, gets them all.
         start = min(clip["mp4_offset"] for clip in clips)
         end = max(clip["json_offset"] + clip["json_size"] for clip in clips)
-        data = self._dataset.read_bytes("shards", *shard.split("/"), start=start, end=end)
+        try:
+            data = self._read(shard, start, end)
+        except OSError as error:
+            why = f"shards/{shard} cannot be read: {type(error).__name__}: {error}"
+            return [{"clip_id": clip["clip_id"], "error": why} for clip in clips]
         found = []
         for clip in clips:
             mp4, record = (
@@ -82,19 +95,30 @@ class DecodeClips:
             try:
                 # Not a copy of them, which would double the memory of a long clip.
                 row["pixels"] = read_clip(io.BytesIO(mp4), shape, clip["encoded_fps"]).data.cast("B")
-            except (BadInput, OSError, ValueError) as error:  # PyAV's errors are OSErrors or ValueErrors
+                json.loads(record)
+            except (BadInput, FFmpegError, OSError, ValueError) as error:
                 row["error"] = f"{type(error).__name__}: {error}"
             found.append(row)
         return found
+
+    def _read(self, shard: str, start: int, end: int) -> bytes:
+        for wait_s in READ_AGAIN_S:
+            try:
+                return self._dataset.read_bytes("shards", *shard.split("/"), start=start, end=end)
+            except FileNotFoundError:
+                raise
+            except OSError:
+                time.sleep(wait_s)
+        return self._dataset.read_bytes("shards", *shard.split("/"), start=start, end=end)
 
 
 class EncodeClips:
     """One part: latents of its clips, batched by shape, and features of their captions. Commits the part.
 
-    Its rows tell how long the call took, and how long the worker had nothing to do since the call before.
+    Its rows tell how long the call took, and how long the worker had nothing to do before, since it was ready.
     """
 
-    output = pa.schema([*_DONE, *_TIMES])
+    output = pa.schema([*DONE, *_TIMES])
 
     def __init__(
         self,
@@ -104,53 +128,98 @@ class EncodeClips:
         resources: Resources,
         frames: FrameConfig | None = None,
         tile: int | None = None,
+        batch_mb: int = 8,
+        ids: tuple[str, str] | None = None,
     ) -> None:
-        """`frames` tells how many keyframes and how long a suffix; `tile` as in `VideoVAE.encode`."""
+        """`frames` tells how many keyframes and how long a suffix; `tile` as in `VideoVAE.encode`.
+
+        `batch_mb`: MiB of pictures that the VAE sees at once. `ids`: what VAE and text encoder must be.
+        """
         self.dataset_uri, self.vae, self.text = dataset_uri, vae, text
         self.resources = resources
         self.frames, self.tile = frames or FrameConfig(), tile
+        self.batch_mb, self.ids = batch_mb, ids
 
     def setup(self) -> None:
         import torch
 
         from model.any_vae import any_vae_id, load_any_vae
         from model.text import load_text_encoder
+        from pipelines.text_place import text_id
 
         self._dataset = Dataset(self.dataset_uri)
-        device = "cuda" if self.resources.gpus and torch.cuda.is_available() else "cpu"
+        if self.resources.gpus and not torch.cuda.is_available():
+            raise BadInput(
+                "PyTorch finds no GPU where the encoder runs. Install its CUDA build, or give --gpus=0."
+            )
+        device = "cuda" if self.resources.gpus else "cpu"
         self._vae = load_any_vae(self.vae).to(device)
         self._vae_id = any_vae_id(self._vae)
+        if self.ids and (found := (self._vae_id, text_id(self.text))) != self.ids:
+            raise BadInput(
+                f"a worker finds VAE and text encoder {found} at {self.vae} and {self.text}, where the job began with "
+                f"{self.ids}. Put the same files on all machines."
+            )
         self._text = load_text_encoder(self.text, device)
-        self._ended_s: float | None = None
+        self._worker, self._ended_s = uuid.uuid4().hex, time.perf_counter()
 
     def __call__(self, rows: list[dict]) -> list[dict]:
         found = []
         for row in rows:
             began_s = time.perf_counter()
-            # Before its first part a worker waits for the start of all others.
-            waited_s = 0.0 if self._ended_s is None else began_s - self._ended_s
-            found.append(self._encode(row["part"], row["clips"]))
+            waited_s = began_s - self._ended_s
+            found.append(self._part(row["part"], row["clips"]))
             self._ended_s = time.perf_counter()
-            found[-1] |= {"busy_s": self._ended_s - began_s, "waited_s": waited_s}
+            found[-1] |= {"worker": self._worker, "busy_s": self._ended_s - began_s, "waited_s": waited_s}
         return found
 
-    def _encode(self, part: str, clips: list[dict]) -> dict:
+    def _part(self, part: str, clips: list[dict]) -> dict:
+        tries = Tries(self._dataset, f"{part}-encode")
+        rows = tries.run(clips, self._encode)
+        with self._dataset.atomic_writer(state_folder(self._vae_id), "parts", f"{part}.parquet") as out:
+            pq.write_table(pa.Table.from_pylist(rows, schema=_ENCODED), out)
+        tries.clear()
+        failed = sum(row["error"] is not None for row in rows)
+        return {"name": part, "clips": len(rows) - failed, "failed": failed}
+
+    def _encode(self, clips: list[dict]) -> list[dict]:
+        """A row of _ENCODED for each clip."""
+        made = iter(self._members([clip for clip in clips if clip["error"] is None]))
+        return [next(made) if clip["error"] is None else clip for clip in clips]
+
+    def _members(self, clips: list[dict]) -> list[dict]:
+        """The same of clips that were decoded. Where the GPU has not memory enough for all, one by one."""
+        import torch
+
+        try:
+            return self._at_once(clips)
+        except torch.OutOfMemoryError:
+            pass  # what was on the GPU is free when the error is
+        torch.cuda.empty_cache()
+        if len(clips) > 1:
+            return [row for clip in clips for row in self._members([clip])]
+        why = "out of GPU memory: encode it in tiles (--tile), or with fewer --frames.pixels or --frames.max_frames"
+        return [{"clip_id": clip["clip_id"], "json": clip["json"], "error": why} for clip in clips]
+
+    def _at_once(self, clips: list[dict]) -> list[dict]:
         from pipelines.encode_latents import latents_of
         from pipelines.encode_text import caption_features
 
-        rows: list[dict[str, Any]] = [
-            {"clip_id": clip["clip_id"], "error": clip["error"], "json": clip["json"]} for clip in clips
+        videos = [_video(clip) for clip in clips]
+        made = latents_of(self._vae, videos, self.frames, self.tile, self.batch_mb << 20)
+        captions = [captions_of(json.loads(clip["json"])) for clip in clips]
+        features = caption_features(self._text, captions)
+        return [
+            {
+                "clip_id": clip["clip_id"],
+                "json": clip["json"],
+                "error": None,
+                **self._latent_member(clip, latents),
+                "text": to_member(members),
+                "caption_kinds": sorted(kinds),
+            }
+            for clip, latents, kinds, members in zip(clips, made, captions, features, strict=True)
         ]
-        good = [i for i, clip in enumerate(clips) if clip["error"] is None]
-        videos = [_video(clips[i]) for i in good]
-        for i, made in zip(good, latents_of(self._vae, videos, self.frames, self.tile), strict=True):
-            rows[i] |= self._latent_member(clips[i], made)
-        captions = [captions_of(json.loads(clips[i]["json"])) for i in good]
-        for i, kinds, features in zip(good, captions, caption_features(self._text, captions), strict=True):
-            rows[i] |= {"text": to_member(features), "caption_kinds": sorted(kinds)}
-        with self._dataset.atomic_writer(state_folder(self._vae_id), "parts", f"{part}.parquet") as out:
-            pq.write_table(pa.Table.from_pylist(rows, schema=_ENCODED), out)
-        return {"name": part, "clips": len(good), "failed": len(clips) - len(good)}
 
     def _latent_member(self, clip: dict, made: dict[str, Tensor]) -> dict[str, Any]:
         """KEY.latent of a clip, and what the index tells of it."""
@@ -171,41 +240,3 @@ class EncodeClips:
 def _video(clip: dict) -> np.ndarray:
     """(T, H, W, 3) uint8, as `DecodeClips` gave it."""
     return np.frombuffer(clip["pixels"], np.uint8).reshape(clip["frames"], clip["height"], clip["width"], 3)
-
-
-class PackLatents:
-    """One shard: write its tar from its parts, and the part of the index that describes it."""
-
-    output = _DONE
-
-    def __init__(self, dataset_uri: str, vae_id: str) -> None:
-        self.dataset_uri, self.vae_id = dataset_uri, vae_id
-        self.resources = Resources()
-
-    def setup(self) -> None:
-        self._dataset = Dataset(self.dataset_uri)
-
-    def __call__(self, rows: list[dict]) -> list[dict]:
-        return [self._pack(row) for row in rows]
-
-    def _pack(self, row: dict) -> dict:
-        state = state_folder(self.vae_id)
-        index: list[dict[str, Any]] = []
-        with self._dataset.atomic_writer("latents", self.vae_id, row["tar"]) as file:
-            tar = TarWriter(file)
-            for part in row["parts"]:
-                data = self._dataset.read_bytes(state, "parts", f"{part}.parquet")
-                for clip in pq.read_table(io.BytesIO(data)).to_pylist():
-                    index.append({name: clip[name] for name in LATENTS.names})
-                    if clip["error"] is not None:
-                        continue
-                    for member in ("latent", "text", "json"):
-                        offset, size = tar.add(clip["clip_id"], member, clip[member])
-                        if member != "json":
-                            index[-1] |= {f"{member}_offset": offset, f"{member}_size": size}
-                    index[-1]["shard"] = row["tar"]
-            tar.close()
-        with self._dataset.atomic_writer(state, f"{row['content']}.parquet") as out:
-            pq.write_table(pa.Table.from_pylist(index, schema=LATENTS), out)
-        failed = sum(clip["error"] is not None for clip in index)
-        return {"name": row["tar"], "clips": len(index) - failed, "failed": failed}

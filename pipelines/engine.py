@@ -10,9 +10,11 @@ pool of workers that keep their model loaded. Only the rows of the last stage co
 from __future__ import annotations
 
 import logging
+import math
 import os
 import uuid
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -20,8 +22,12 @@ import pyarrow as pa
 
 from curate.errors import BadInput
 from curate.stage import Stage, run_in_process
+from model.errors import BadInput as ModelBadInput
 
 Engine = Literal["ray", "local"]
+
+#: So often a worker that died begins anew. Ray's own answer is for ever, also where it dies as it begins.
+MOST_RESTARTS = 100
 
 
 @dataclass(frozen=True)
@@ -42,7 +48,10 @@ class RayConfig:
 def run_stages(
     engine: Engine, items: list[dict], input_schema: pa.Schema, stages: Sequence[Stage], ray_config: RayConfig
 ) -> Iterator[dict]:
-    """Stream `items` through `stages`; yields the rows of the last one in the order they finish."""
+    """Stream `items` through `stages`; yields the rows of the last one in the order they finish.
+
+    Raises BadInput where the cluster has no room for the workers and a task beside them: they would wait for ever.
+    """
     if not items:
         return iter(())
     if engine == "local":
@@ -89,12 +98,51 @@ def start_ray(config: RayConfig) -> None:
 def _run_on_ray(
     items: list[dict], input_schema: pa.Schema, stages: Sequence[Stage], config: RayConfig
 ) -> Iterator[dict]:
+    import ray
+
     start_ray(config)
+    check_room(stages, ray.cluster_resources())
     data = dataset_of(items, input_schema)
     for stage in stages:
         data = with_stage(data, stage)
-    for batch in data.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-        yield from batch.to_pylist()
+    try:
+        for batch in data.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+            yield from batch.to_pylist()
+    except ray.exceptions.ActorDiedError as error:
+        raise BadInput(
+            f"a worker died more than {MOST_RESTARTS} times ({str(error).splitlines()[0]}). Most often the machine is "
+            "out of memory: ask for fewer workers or smaller pictures, and run again; what is done stays done."
+        ) from error
+
+
+def check_room(stages: Sequence[Stage], there: Mapping[str, float]) -> None:
+    """Raises BadInput unless all workers that stay fit a cluster of these resources, with room for one task."""
+    pools = [
+        (type(stage).__name__, stage.resources) for stage in stages if stage.resources.actors is not None
+    ]
+    told = ", ".join(f"{needs.actors} x {name}" for name, needs in pools)
+    cpus, gpus = there.get("CPU", 0.0), there.get("GPU", 0.0)
+    # A GPU is shared by so many workers as fit on it whole.
+    taken_gpus = sum(
+        math.ceil((needs.actors or 0) / (1 / needs.gpus // 1))
+        if needs.gpus <= 1
+        else (needs.actors or 0) * needs.gpus
+        for _, needs in pools
+        if needs.gpus
+    )
+    if taken_gpus > gpus:
+        raise BadInput(
+            f"workers that stay ({told}) need {taken_gpus:g} GPUs, and Ray knows of {gpus:g}. Ask for fewer, or run "
+            "without a GPU."
+        )
+    taken = sum((needs.actors or 0) * needs.cpus for _, needs in pools)
+    task = max((stage.resources.cpus for stage in stages if stage.resources.actors is None), default=0.0)
+    if taken + task > cpus:
+        raise BadInput(
+            f"workers that stay ({told}) take {taken:g} of the {cpus:g} cores that Ray knows of, and {task:g} must be "
+            "left for the other stages. Ask for fewer workers, let Ray count on more cores (--ray.num_cpus), or run "
+            "in this process (--engine=local)."
+        )
 
 
 def dataset_of(items: list[dict], schema: pa.Schema) -> Any:
@@ -115,6 +163,7 @@ def dataset_of(items: list[dict], schema: pa.Schema) -> Any:
 def with_stage(data: Any, stage: Stage) -> Any:
     """A Ray Dataset that goes through `stage`: as tasks, or in a pool of workers if it asks for one."""
     import ray
+    from ray.util.annotations import RayDeprecationWarning
 
     needs = stage.resources
     options: dict[str, Any] = {
@@ -136,7 +185,9 @@ def with_stage(data: Any, stage: Stage) -> Any:
         max_concurrent_calls_per_actor=needs.threads,
         enable_true_multi_threading=needs.threads > 1,
     )
-    return data.map_batches(_actor(stage), compute=pool, **options)
+    with warnings.catch_warnings():  # Ray has no other way yet to say how often a worker may begin anew
+        warnings.simplefilter("ignore", RayDeprecationWarning)
+        return data.map_batches(_actor(stage), compute=pool, max_restarts=MOST_RESTARTS, **options)
 
 
 def _apply(stage: Stage, batch: pa.Table) -> pa.Table:
@@ -148,9 +199,15 @@ def _actor(stage: Stage) -> type:
 
     class Actor:
         def __init__(self) -> None:
-            stage.setup()
+            self._amiss: ValueError | None = None
+            try:
+                stage.setup()
+            except (BadInput, ModelBadInput) as error:  # only the error of a call comes back as it is
+                self._amiss = error
 
         def __call__(self, batch: pa.Table) -> pa.Table:
+            if self._amiss is not None:
+                raise self._amiss
             return _apply(stage, batch)
 
     return Actor

@@ -12,13 +12,14 @@ import pytest
 import torch
 from conftest import moving_square
 from safetensors import safe_open
-from small_pretrained import pretrained_folder
+from small_pretrained import KINDS, pretrained_folder
 from small_shards import film, write_shards
 from tiny_coca import tiny_folder
 from torch import Tensor
 
 from curate.dataset import Dataset
 from curate.errors import BadInput
+from model.any_vae import load_any_vae
 from model.pretrained_vae import PretrainedVAE
 from model.vae import VideoVAE, from_pixels, load_vae, vae_id
 from pipelines.demo.weights import embedded
@@ -182,9 +183,13 @@ def test_other_wishes_make_other_shards_and_odd_ones_are_told(tmp_path: Path) ->
             (FrameConfig(**{**vars(FRAMES), "keyframes": 1}), {}),
             (FrameConfig(**{**vars(FRAMES), "suffix": 0}), {}),
             (FRAMES, {"tile": 64}),
+            (FRAMES, {"batch_mb": 9}),
+            (FrameConfig(**{**vars(FRAMES), "max_frames": 5}), {}),
+            (FrameConfig(**{**vars(FRAMES), "max_frames": 20}), {}),  # as before: the clip has 9
+            (FrameConfig(**{**vars(FRAMES), "pixels": 33 * 33}), {}),
         )
     }
-    assert len(names) == 4
+    assert len(names) == 6
     with pytest.raises(BadInput, match="must not be negative"):
         plan(dataset, FrameConfig(**{**vars(FRAMES), "suffix": -1}), about)
 
@@ -195,7 +200,7 @@ def test_other_wishes_make_other_shards_and_odd_ones_are_told(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("kind", "step", "frames", "t", "at", "suffix"),
     [
-        ("cogvideox", 8, FrameConfig(pixels=32 * 32, side=16, max_frames=22), 5, (2, 4), 3),  # 17 pictures
+        ("cogvideox", 8, FrameConfig(pixels=32 * 32, side=16, max_frames=22), 5, (0, 2, 4), 3),  # 17 pictures
         ("ltx", 8, FrameConfig(pixels=64 * 64, side=64, max_frames=22), 3, (1, 2), 2),
         ("wan", 4, FrameConfig(pixels=32 * 32, side=16, max_frames=15), 4, (1, 3), 2),  # 13 pictures
     ],
@@ -221,9 +226,30 @@ def test_pretrained_vaes_are_given_what_they_take_without_padding(
     assert (row["t"], tuple(row["keyframe_at"]), row["suffix"]) == (t, at, suffix)
 
 
-def test_frames_of_a_pretrained_vae(tmp_path: Path) -> None:
-    from model.any_vae import load_any_vae
+@pytest.mark.parametrize("kind", [*KINDS, "ours"])
+def test_the_first_picture_is_kept_by_itself_where_the_vae_is_not_causal(tmp_path: Path, kind: str) -> None:
+    vae = load_any_vae(embedded("vae") if kind == "ours" else pretrained_folder(tmp_path / kind, kind))
+    side = 2 * vae.config.spatial
+    video = moving_square(2 * frame_step(vae) + 1, width=side, height=side, step=5)
+    whole, first = by_hand(vae, video)[:, :1], by_hand(vae, video[:1])
+    apart = float((whole - first).norm() / whole.norm())
+    made = latents_of(vae, [video, video[:1]], FrameConfig(keyframes=1, suffix=0))
+    last = made[0]["latent"].shape[1] - 1
+    if kind in ("hunyuan", "cogvideox"):
+        assert apart > 1e-3
+        assert made[0]["keyframe_at"].tolist() == [0, last]
+        assert_near(made[0]["keyframes"][:, :1], first)
+    else:
+        assert apart < 1e-4
+        assert made[0]["keyframe_at"].tolist() == [last]
+    assert list(made[1]) == ["latent"]
 
+
+def test_a_clip_shorter_than_a_step_is_a_picture(vae: VideoVAE) -> None:
+    assert list(latents_of(vae, [moving_square(3, width=32, height=32)], FRAMES)[0]) == ["latent"]
+
+
+def test_frames_of_a_pretrained_vae(tmp_path: Path) -> None:
     vae = load_any_vae(pretrained_folder(tmp_path / "cogvideox", "cogvideox"))
     assert frame_step(vae) == 8
     assert timing(16, 8.0, FRAMES, frame_step(vae)) == (9, 8.0)
@@ -231,4 +257,5 @@ def test_frames_of_a_pretrained_vae(tmp_path: Path) -> None:
     video = moving_square(17, width=32, height=32)
     made = latents_of(vae, [video], FRAMES)[0]
     assert_near(made["suffix"], by_hand(vae, video[-9:]))
-    assert_near(made["keyframes"][:, :1], by_hand(vae, video[8:9]))
+    assert made["keyframe_at"].tolist() == [0, 2, 4]
+    assert_near(made["keyframes"][:, 1:2], by_hand(vae, video[8:9]))

@@ -27,8 +27,9 @@ from model.vae import VideoVAE, from_pixels, load_vae, save_vae, vae_id
 from model.vae_config import VAEConfig
 from pipelines.encode import EncodeConfig, about_latents, encode
 from pipelines.encode_frames import FrameConfig, Shape, fit, read_clip, timing
-from pipelines.encode_plan import LatentStore, plan
+from pipelines.encode_plan import plan
 from pipelines.encode_stages import DecodeClips, EncodeClips
+from pipelines.encode_store import LatentStore
 from train.blend import Choice
 from train.caption_features import outline, shown
 from train.data import LatentDataset

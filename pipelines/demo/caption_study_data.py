@@ -33,8 +33,9 @@ from pipelines.demo.world_oracle import parse
 from pipelines.demo.written import written
 from pipelines.encode import EncodeConfig, about_latents
 from pipelines.encode_frames import FrameConfig
+from pipelines.encode_pack import PackLatents
 from pipelines.encode_plan import LATENT_FORMAT, TEXT_FORMAT, Unit, state_folder
-from pipelines.encode_stages import EncodeClips, PackLatents
+from pipelines.encode_stages import EncodeClips
 
 if TYPE_CHECKING:
     from recaption.captioner import Captioner

@@ -4,8 +4,8 @@
     python -m tests.bench.encode --clips 60 --frames 17 65 257 1025 --side 128
 
 Clips of the procedural world, as `reelmill shard` leaves them, go through decoder, VAE and text encoder, on Ray and
-in one process, with the tiny weights that ship. Waiting is what the encoder itself measures: the time between two
-parts, less the wait for the first one; the rate counts from the first part to the last. Peak memory is that of a
+in one process, with the tiny weights that ship. Waiting is what the encoder itself measures: all time without work
+from when it is ready to the last part; the rate counts the same time. Peak memory is that of a
 fresh process which encodes one clip of so many frames, `--engine=local`, less that for the shortest clip in the
 last column.
 """
@@ -67,15 +67,17 @@ def rate(dataset: Dataset, engine: Engine, frames: FrameConfig) -> dict:
     dataset.remove("_state")
     ray = RayConfig(num_cpus=2, object_store_gib=0.5)
     config = EncodeConfig(dataset.uri, frames=frames, engine=engine, ray=ray)
-    parts = [part for unit in plan(dataset, frames, about_latents(config)) for part in unit.parts]
+    about = about_latents(config)
+    parts = [part for unit in plan(dataset, frames, about) for part in unit.parts]
     if engine == "ray":
         start_ray(ray)
     times, clips = Times(), 0
     pictures = sum(clip["frames"] for part in parts for clip in part["clips"])
     began_s = time.perf_counter()
-    for row in run_stages(engine, parts, DECODE_INPUT, encoding(config), ray):
+    for row in run_stages(engine, parts, DECODE_INPUT, encoding(config, about), ray):
         times.add(row)
         clips += row["clips"]
+    times.end()
     seconds = times.busy_s + times.waited_s
     return {
         "engine": engine,
