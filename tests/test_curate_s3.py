@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -12,23 +13,25 @@ from pathlib import Path
 import pytest
 from conftest import moving_square, write_video
 
-PORT = 25555
-ENDPOINT = f"http://127.0.0.1:{PORT}"
-
 
 @pytest.fixture(scope="module")
 def bucket() -> Iterator[str]:
     """An empty bucket; the environment points s3fs at it."""
     import s3fs
 
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
     server = subprocess.Popen(
-        [str(Path(sys.executable).with_name("moto_server")), "-H", "127.0.0.1", "-p", str(PORT)],
+        [str(Path(sys.executable).with_name("moto_server")), "-H", "127.0.0.1", "-p", port],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    settings = {"AWS_ENDPOINT_URL": ENDPOINT, "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+    endpoint = f"http://127.0.0.1:{port}"
+    settings = {"AWS_ENDPOINT_URL": endpoint, "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
     before = {name: os.environ.get(name) for name in settings}
     os.environ.update(settings)
+    s3fs.S3FileSystem.clear_instance_cache()  # those of a server that is gone
     try:
         store = s3fs.S3FileSystem(skip_instance_cache=True)
         for _ in range(100):
@@ -37,10 +40,13 @@ def bucket() -> Iterator[str]:
                 break
             except OSError:
                 time.sleep(0.2)
+        else:
+            pytest.fail("moto's server did not start within 20 s")
         yield "s3://films"
     finally:
         server.terminate()
         server.wait(20)
+        s3fs.S3FileSystem.clear_instance_cache()
         for name, value in before.items():
             os.environ.pop(name, None) if value is None else os.environ.update({name: value})
 
