@@ -9,6 +9,7 @@ A file appears under its name when it is whole; the pictures of a long video are
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 
-class VideoFile:
+class VideoFile(ABC):
     """A file under a temporary name until the `with` ends without an error."""
 
     suffix: ClassVar[str]
@@ -40,9 +41,9 @@ class VideoFile:
             self.give_up()
             self.temporary.unlink(missing_ok=True)
 
+    @abstractmethod
     def write(self, pictures: np.ndarray) -> None:
         """Add pictures (T, H, W, 3) uint8 RGB."""
-        raise NotImplementedError
 
     def finish(self) -> None:
         """Write what is still held back."""

@@ -6,7 +6,7 @@
     reelmill train-vae --out /tmp/vae --training.steps=50 --validation_clips=4     # a quick look
 
 OUT/vae is then a folder for `reelmill encode --vae`. Killed at any moment and started again with the same
-settings, it goes on from its last checkpoint. OUT/samples/step-XXXXXXXX.png shows unseen clips above what the VAE
+settings, it goes on from its last checkpoint. OUT/samples/step-00002000.png shows unseen clips above what the VAE
 makes of them.
 """
 
