@@ -45,10 +45,10 @@ class VideoFile(ABC):
     def write(self, pictures: np.ndarray) -> None:
         """Add pictures (T, H, W, 3) uint8 RGB."""
 
-    def finish(self) -> None:
+    def finish(self) -> None:  # noqa: B027  # not every format holds something back
         """Write what is still held back."""
 
-    def give_up(self) -> None:
+    def give_up(self) -> None:  # noqa: B027
         """Let go of the unfinished file."""
 
 
