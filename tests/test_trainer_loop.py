@@ -113,30 +113,59 @@ def test_the_first_loss_is_that_of_predicting_zero(whole: Path) -> None:
     assert losses(whole)[0][1] == pytest.approx(2.0, abs=0.15)
 
 
-def test_killed_and_resumed_gives_identical_losses_and_weights(
-    dataset: Path, whole: Path, tmp_path: Path
-) -> None:
+def killed_and_resumed(config: TrainConfig) -> Path:
+    """A run that was stopped before its first checkpoint, and twice between checkpoints; its last checkpoint."""
+
     class Killed(BaseException):
         pass
 
-    for stop in (3, 6, 9):  # before the first checkpoint, and twice between checkpoints
+    for stop in (3, 6, 9):
 
         def log(row: dict, stop: int = stop) -> None:
             if row["step"] == stop:
                 raise Killed
 
         with pytest.raises(Killed):
-            train(config_for(dataset, tmp_path), log)
-    last = train(config_for(dataset, tmp_path), log=lambda row: None)
+            train(config, log)
+    return train(config, log=lambda row: None)
+
+
+def assert_same_tensors(ours: Path, theirs: Path) -> None:
+    for name in ("model", "ema", "optimizer"):
+        a, b = (load_file(folder / f"{name}.safetensors") for folder in (ours, theirs))
+        assert a.keys() == b.keys()
+        assert all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_killed_and_resumed_gives_identical_losses_and_weights(
+    dataset: Path, whole: Path, tmp_path: Path
+) -> None:
+    last = killed_and_resumed(config_for(dataset, tmp_path))
     assert losses(tmp_path) == losses(whole)
     assert captions(tmp_path) == captions(whole)
-    for name in ("model", "ema", "optimizer"):
-        ours, theirs = (
-            load_file(last / f"{name}.safetensors"),
-            load_file(checkpoints(whole)[-1] / f"{name}.safetensors"),
-        )
-        assert ours.keys() == theirs.keys()
-        assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+    assert_same_tensors(last, checkpoints(whole)[-1])
+
+
+def test_muon_resumes_as_exactly_and_is_another_optimizer(dataset: Path, whole: Path, tmp_path: Path) -> None:
+    optim = OptimConfig(name="muon", lr=1e-2, warmup=3, schedule="cosine", ema=0.9)
+    config = config_for(dataset, tmp_path / "killed", optim=optim)
+    last = killed_and_resumed(config)
+    again = train(replace(config, out=str(tmp_path / "whole")), log=lambda row: None)
+    assert losses(tmp_path / "killed") == losses(tmp_path / "whole") != losses(whole)
+    assert_same_tensors(last, again)
+
+
+def test_muon_decays_the_matrices_of_linear_layers_alone() -> None:
+    model = DiT(DiTConfig(width=16, depth=1, heads=1, ffn=16, text_width=8, channels=2))
+    torch.nn.init.ones_(model.blocks[0].table)
+    optimizer = build_optimizer(model, OptimConfig(name="muon", lr=0.1, weight_decay=0.5))
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    for p in model.parameters():
+        p.grad = torch.zeros_like(p)
+    optimizer.step()
+    for name, p in model.named_parameters():
+        share = 0.95 if p.ndim == 2 and name.endswith("weight") else 1.0
+        torch.testing.assert_close(p.detach(), before[name] * share)
 
 
 def test_the_ratios_logged_are_those_of_the_captions_drawn(dataset: Path, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Checkpoints: RUN/checkpoints/step-00001000/, whole or absent, with all that an exact resume needs.
 
     model.safetensors      weights                      ema.safetensors       averaged weights
-    optimizer.safetensors  AdamW's two means per weight  config.json           model, data and training config
+    optimizer.safetensors  the optimizer's means         config.json           model, data and training config
     state.json             step and cursor               COMPLETE              written last
 
 Noise, captions and order are pure functions of seed, clip and epoch (train/draws.py), so there is no generator
@@ -82,12 +82,10 @@ def load_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optim
     for name, average in ema.average.items():
         average.copy_(averages[name])
     ema.updates = state["ema"]
-    moments = load_file(folder / "optimizer.safetensors")
-    for name, weight in model.named_parameters():
-        optimizer.state[weight] = {
-            key: moments[f"{name}:{key}"].to(weight.device)  # of a fused AdamW the count too
-            for key in ("step", "exp_avg", "exp_avg_sq")
-        }
+    weights = dict(model.named_parameters())
+    for place, value in load_file(folder / "optimizer.safetensors").items():
+        name, key = place.rsplit(":", 1)
+        optimizer.state[weights[name]][key] = value.to(weights[name].device)  # of a fused AdamW the count too
     return Progress(state["step"], state["tokens"], Cursor(state["epoch"], state["pack"]))
 
 

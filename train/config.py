@@ -109,9 +109,11 @@ class ConditionMix:
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """AdamW and its schedule.
+    """The optimizer and its schedule.
 
     Attributes:
+        name: adamw, or muon, which moves weight matrices by their orthogonalised momentum and the rest as AdamW does
+            (train/muon.py): small models learn more in as many steps, at a higher rate (3e-3 serves well).
         lr: peak learning rate.
         warmup: steps of linear warm-up.
         schedule: after the warm-up, stay constant, or fall along a cosine to a twentieth at the last step.
@@ -122,6 +124,7 @@ class OptimConfig:
         ema: decay of the averaged weights, which samples are drawn from; it ramps up over the first steps.
     """
 
+    name: Literal["adamw", "muon"] = "adamw"
     lr: float = 2e-4
     warmup: int = 1000
     schedule: Literal["constant", "cosine"] = "constant"

@@ -30,6 +30,7 @@ from train.data import LatentDataset
 from train.ema import Ema
 from train.flops import train_flops
 from train.metrics import Metrics
+from train.muon import Muon
 from train.packing import PackPlan
 from train.ranks import Ranks, joined
 
@@ -145,18 +146,15 @@ def _train(config: TrainConfig, ranks: Ranks, log: Callable[[dict[str, Any]], No
     return checkpoints(run)[-1]
 
 
-def build_optimizer(model: DiT, config: OptimConfig) -> torch.optim.AdamW:
-    """AdamW whose weight decay spares all but the weight matrices of linear layers."""
+def build_optimizer(model: DiT, config: OptimConfig) -> torch.optim.Optimizer:
+    """AdamW, or Muon, whose weight decay spares all but the weight matrices of linear layers."""
     matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and name.endswith("weight")]
     others = [p for name, p in model.named_parameters() if not (p.ndim == 2 and name.endswith("weight"))]
     groups: list[dict[str, Any]] = [{"params": matrices}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.AdamW(
-        groups,
-        lr=config.lr,
-        betas=(config.beta1, config.beta2),
-        weight_decay=config.weight_decay,
-        fused=True,
-    )
+    betas, decay = (config.beta1, config.beta2), config.weight_decay
+    if config.name == "muon":
+        return Muon(groups, lr=config.lr, betas=betas, weight_decay=decay)
+    return torch.optim.AdamW(groups, lr=config.lr, betas=betas, weight_decay=decay, fused=True)
 
 
 def learning_rate(step: int, steps: int, config: OptimConfig) -> float:

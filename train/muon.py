@@ -19,16 +19,19 @@ SMALLEST = 8  # rows and columns from which orthogonalising pays
 
 
 class Muon(torch.optim.Optimizer):
-    """Args: learning rate `lr`, `momentum` of the matrices, `betas` of the rest."""
+    """Args: learning rate `lr`, `momentum` of the matrices, `betas` of the rest, `weight_decay` (decoupled) of all."""
 
     def __init__(
         self,
-        params: Iterable[Tensor],
+        params: Iterable[Tensor] | Iterable[dict[str, Any]],
         lr: float,
         momentum: float = 0.95,
         betas: tuple[float, float] = (0.9, 0.95),
+        weight_decay: float = 0.0,
     ) -> None:
-        super().__init__(list(params), {"lr": lr, "momentum": momentum, "betas": betas})
+        """`params`: weights, or groups of them with settings of their own, as every optimizer of torch takes them."""
+        defaults = {"lr": lr, "momentum": momentum, "betas": betas, "weight_decay": weight_decay}
+        super().__init__(params, defaults)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
@@ -38,6 +41,8 @@ class Muon(torch.optim.Optimizer):
                 if weight.grad is None:
                     continue
                 state = self.state[weight]
+                if group["weight_decay"]:
+                    weight.mul_(1.0 - group["lr"] * group["weight_decay"])
                 rows, columns = (len(weight), weight[0].numel()) if weight.ndim > 1 else (weight.numel(), 1)
                 if min(rows, columns) >= SMALLEST:
                     mean = state.setdefault("mean", torch.zeros_like(weight))
@@ -53,13 +58,13 @@ class Muon(torch.optim.Optimizer):
         assert weight.grad is not None
         mean = state.setdefault("mean", torch.zeros_like(weight))
         square = state.setdefault("square", torch.zeros_like(weight))
-        state["steps"] = state.get("steps", 0) + 1
+        state["steps"] = state.get("steps", torch.zeros((), device=weight.device)) + 1
         decay, square_decay = group["betas"]
         mean.lerp_(weight.grad, 1.0 - decay)
         square.lerp_(weight.grad.square(), 1.0 - square_decay)
         unbiased = square / (1.0 - square_decay ** state["steps"])
-        scale = group["lr"] / (1.0 - decay ** state["steps"])
-        weight.addcdiv_(mean, unbiased.sqrt() + 1e-8, value=-scale)
+        mean = mean / (1.0 - decay ** state["steps"])
+        weight.addcdiv_(mean, unbiased.sqrt() + 1e-8, value=-group["lr"])
 
 
 def orthogonal(matrix: Tensor, steps: int = 5) -> Tensor:
