@@ -13,6 +13,10 @@
 | grouped | one call of scaled_dot_product_attention for all segments of one length | everywhere |
 | loop | one call for each segment: the reference | everywhere |
 | auto | fa3, varlen or grouped: the first that runs | |
+
+The fused kernels, varlen and fa3, take heads of a multiple of 8 up to 256 features, and are made for 64 and 128. Under
+flex a value that is not finite reaches all clips of a pack: what the mask excludes is multiplied by 0. The others keep
+it to its own clip.
 """
 
 from __future__ import annotations
@@ -25,7 +29,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from model.config import AttentionBackend
+from model.config import AttentionBackend, DiTConfig
 from model.errors import BadInput
 from model.layout import Group, Layout
 
@@ -62,6 +66,8 @@ def _obstacle(backend: AttentionBackend, q: Tensor) -> str | None:
         if not (q.is_cuda and q.dtype in (torch.float16, torch.bfloat16)):
             kind = str(q.dtype).removeprefix("torch.")
             return f"it needs half precision on CUDA, and this is {kind} on {q.device.type}"
+        if q.shape[-1] % 8 or q.shape[-1] > 256:
+            return f"it needs heads of a multiple of 8 up to 256 features, and these have {q.shape[-1]}"
         if backend == "varlen" and _varlen() is None:
             return f"torch {torch.__version__} has no torch.nn.attention.varlen (2.11 has)"
         if backend == "fa3" and _fa3() is None:
@@ -71,6 +77,17 @@ def _obstacle(backend: AttentionBackend, q: Tensor) -> str | None:
     if backend == "flex" and not q.is_cuda and q.requires_grad and torch.is_grad_enabled():
         return f"on {q.device.type} it has no gradients"
     return None
+
+
+def head_warning(shape: DiTConfig) -> str | None:
+    """What to say of a model whose heads are not of a size that fused kernels are made for; None of others."""
+    if shape.head_width in (64, 128):
+        return None
+    return (
+        f"heads of {shape.head_width} features (width {shape.width}, {shape.heads} heads): attention kernels on CUDA "
+        "are made for 64 or 128, and others run slower or not at all. Choose --model.heads so that width / heads is "
+        "one of these."
+    )
 
 
 @lru_cache
@@ -132,8 +149,18 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, group: Group) -> Tensor:
     """The segments of a group as one batch: q (segments · length, H, d), k and v (segments · keys, H, d)."""
     n = group.segments
     q, k, v = (x.unflatten(0, (n, -1)).transpose(1, 2) for x in (q, k, v))  # (segments, H, length, d)
-    y = F.scaled_dot_product_attention(q, k, v, attn_mask=group.mask)
+    # The fused kernel of CPUs takes most of a training step in half precision.
+    is_plain = q.device.type == "cpu" and q.dtype == torch.bfloat16 and torch.is_grad_enabled()
+    y = (_plain if is_plain else F.scaled_dot_product_attention)(q, k, v, attn_mask=group.mask)
     return y.transpose(1, 2).flatten(0, 1)
+
+
+def _plain(q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None) -> Tensor:
+    """The formula: two products of matrices, all scores in memory."""
+    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
+    if attn_mask is not None:
+        scores = scores.masked_fill(~attn_mask, float("-inf"))
+    return scores.softmax(-1, dtype=torch.float32).to(v.dtype) @ v
 
 
 def _with_loop(q: Tensor, k: Tensor, v: Tensor, layout: Layout) -> Tensor:

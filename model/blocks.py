@@ -37,8 +37,10 @@ class LevelEmbedding(nn.Module):
         self.modulation = nn.Linear(width, 6 * width)
 
     def forward(self, levels: Tensor) -> tuple[Tensor, Tensor]:
-        embedding = self.mlp(level_features(levels))  # (K, D)
-        return embedding, self.modulation(F.silu(embedding)).unflatten(1, (6, -1))
+        # In full precision even under autocast: few rows, and what they say scales every token of every block.
+        with torch.autocast(levels.device.type, enabled=False):
+            embedding = self.mlp(level_features(levels))  # (K, D)
+            return embedding, self.modulation(F.silu(embedding)).unflatten(1, (6, -1))
 
 
 class SelfAttention(nn.Module):
@@ -100,7 +102,7 @@ class Block(nn.Module):
         text_layout: Layout,
     ) -> Tensor:
         shift_a, scale_a, gate_a, shift_f, scale_f, gate_f = (
-            m.to(x.dtype)[level_index] for m in (modulation + self.table).unbind(1)
+            m[level_index] for m in (modulation + self.table).unbind(1)
         )  # (S, D) each
         y = self.norm_self(x) * (1 + scale_a) + shift_a
         x = x + gate_a * self.self_attention(y, rotation, layout)
@@ -119,5 +121,5 @@ class Head(nn.Module):
         self.out = nn.Linear(width, token_width)
 
     def forward(self, x: Tensor, embedding: Tensor, level_index: Tensor) -> Tensor:
-        shift, scale = (m.to(x.dtype)[level_index] for m in (embedding[:, None] + self.table).unbind(1))
+        shift, scale = (m[level_index] for m in (embedding[:, None] + self.table).unbind(1))
         return self.out(self.norm(x) * (1 + scale) + shift)  # (S, token_width)

@@ -57,7 +57,16 @@ class DiTConfig:
                 f"width {self.width} cannot be shared by {self.heads} heads: width / heads must be an even "
                 "number of at least 6."
             )
-        for name, sizes in (("patch", self.patch), ("windows", self.windows or (1, 1, 1))):
+        for name in ("channels", "depth", "ffn", "text_width"):
+            if getattr(self, name) < 1:
+                raise BadInput(f"{name} is {getattr(self, name)}, must be 1 or more.")
+        for name in ("reference_fps", "rope_theta"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise BadInput(f"{name} is {getattr(self, name)}, must be above 0.")
+        for name, sizes in (
+            ("patch", self.patch),
+            ("windows", (1, 1, 1) if self.windows is None else self.windows),
+        ):
             if len(sizes) != 3 or min(sizes) < 1:
                 raise BadInput(f"{name} is {sizes}: give three numbers of at least 1: time, rows, columns.")
         if self.text_tokens is not None and self.text_tokens < 1:
@@ -75,7 +84,9 @@ class DiTConfig:
         return self.channels * math.prod(self.patch)
 
 
-#: S, B and XL have DiT's widths (arXiv:2212.09748), 1.3B is Wan 2.1's geometry (arXiv:2503.20314).
+#: S, B and XL have DiT's widths (arXiv:2212.09748), 1.3B is Wan 2.1's geometry (arXiv:2503.20314). Their heads have the
+#: 64 or 128 features that fused attention kernels are made for; those of tiny have 32, since it is for CPUs, where no
+#: such kernel runs.
 PRESETS = {
     "tiny": DiTConfig(width=64, depth=2, heads=2, ffn=256),
     "S": DiTConfig(width=384, depth=12, heads=6, ffn=1536),
@@ -150,6 +161,18 @@ class FlowConfig:
     base_tokens: int = 256
     max_shift: float = 12.0
 
+    def __post_init__(self) -> None:
+        for name, least, most, told in (
+            ("mean", -math.inf, math.inf, "finite"),
+            ("std", 0, math.inf, "0 or more"),
+            ("uniform_share", 0, 1, "from 0 to 1"),
+            ("base_tokens", 1, math.inf, "1 or more"),
+            ("max_shift", 0, math.inf, "above 0"),
+        ):
+            value = getattr(self, name)
+            if not (least <= value <= most and math.isfinite(value)) or (name == "max_shift" and value == 0):
+                raise BadInput(f"flow.{name} is {value}, must be {told}.")
+
 
 @dataclass(frozen=True)
 class SizeConfig:
@@ -174,21 +197,28 @@ class SizeConfig:
     patch: tuple[int, int, int] | None = None
     windows: tuple[int, int, int] | None = None
 
+    def __post_init__(self) -> None:
+        if self.preset not in PRESETS:
+            raise BadInput(f"there is no preset {self.preset!r}: choose one of {', '.join(PRESETS)}.")
+        for name in ("width", "depth", "heads", "ffn"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise BadInput(f"model.{name} is {value}, must be 1 or more, or null for the preset's.")
+
     def config(self, *, channels: int, text_width: int) -> DiTConfig:
         """The transformer for latents of `channels` and text of `text_width`. Raises BadInput."""
         base = PRESETS[self.preset]
-        width = self.width or base.width
-        heads = self.heads or max(1, width // base.head_width)
-        ffn = self.ffn or base.ffn * width // base.width
-        depth = self.depth or base.depth
+        width = base.width if self.width is None else self.width
+        heads = max(1, width // base.head_width) if self.heads is None else self.heads
+        ffn = base.ffn * width // base.width if self.ffn is None else self.ffn
+        depth = base.depth if self.depth is None else self.depth
         return replace(
             base,
             width=width,
             depth=depth,
             heads=heads,
             ffn=ffn,
-            patch=self.patch or base.patch,
-            windows=self.windows or base.windows,
+            patch=base.patch if self.patch is None else self.patch,
+            windows=base.windows if self.windows is None else self.windows,
             channels=channels,
             text_width=text_width,
         )

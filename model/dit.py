@@ -102,11 +102,16 @@ def load_dit(folder: str | Path, weights: Literal["ema", "model"] = "ema") -> tu
         )
     try:
         about = json.loads((folder / "config.json").read_text())
-        shape: dict[str, Any] = {
-            name: tuple(x) if isinstance(x, list) else x for name, x in {**about["model"]}.items()
-        }
-        dit = DiT(DiTConfig(**shape))
+        dit = DiT(told_shape(about))
         dit.load_state_dict(load_file(folder / f"{weights}.safetensors"))
     except (OSError, KeyError, TypeError, json.JSONDecodeError, SafetensorError, RuntimeError) as error:
         raise BadInput(f"checkpoint {folder} cannot be loaded: {error}. Use another checkpoint.") from error
     return dit.eval().requires_grad_(False), about
+
+
+def told_shape(about: dict[str, Any]) -> DiTConfig:
+    """The shape that the config.json of a checkpoint tells. Raises KeyError or TypeError if it tells none."""
+    shape: dict[str, Any] = {
+        name: tuple(x) if isinstance(x, list) else x for name, x in {**about["model"]}.items()
+    }
+    return DiTConfig(**shape)

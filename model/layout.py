@@ -83,7 +83,16 @@ class Layout:
         def same_segment(b: Tensor, h: Tensor, query: Tensor, key: Tensor) -> Tensor:
             return of_query[query] == of_key[key]
 
-        return create_block_mask(same_segment, None, None, len(of_query), len(of_key), device=self.device)
+        # Not compiled it would first be made as a dense matrix of all queries and keys.
+        return create_block_mask(
+            same_segment,
+            None,
+            None,
+            len(of_query),
+            len(of_key),
+            device=self.device,
+            _compile=self.device.type == "cuda",
+        )
 
     @cached_property
     def groups(self) -> tuple[list[Group], Tensor | None]:

@@ -12,6 +12,7 @@ see each other.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields, replace
 
 import torch
@@ -96,7 +97,14 @@ class Pack:
 
 
 def make_pack(clips: list[Clip], config: DiTConfig) -> Pack:
-    """Lay `clips` end to end. Raises BadInput for a latent that the patch does not divide, or a token given in part."""
+    """Lay `clips` end to end.
+
+    Raises BadInput for no clips, and for a clip that `check_clip` refuses or the patch does not divide.
+    """
+    if not clips:
+        raise BadInput("a pack needs at least one clip, and there is none.")
+    for number, clip in enumerate(clips):
+        check_clip(clip, number, config)
     tokens, where, fractions, in_grid, level_index, texts, is_null = [], [], [], [], [], [], []
     lengths, own_lengths = [], []
     for number, clip in enumerate(clips, start=1):
@@ -128,6 +136,34 @@ def make_pack(clips: list[Clip], config: DiTConfig) -> Pack:
         text_is_null=torch.cat(is_null),
         text_lengths=tuple(map(len, texts)),
     )
+
+
+def check_clip(clip: Clip, number: int, config: DiTConfig) -> None:
+    """Raise BadInput if the transformer has no place for clip `number` of a pack; looks at no tensor's values."""
+    shape, t = tuple(clip.latent.shape), float(clip.t)
+    there = shape[1] if len(shape) == 4 else 0
+    amiss = None
+    if len(shape) != 4 or shape[0] != config.channels or 0 in shape:
+        amiss = f"a latent of shape {shape}: give (channels, frames, rows, columns) with {config.channels} channels"
+    elif clip.text is not None and (clip.text.ndim != 2 or clip.text.shape[1] != config.text_width):
+        amiss = f"a text of shape {tuple(clip.text.shape)}: give (tokens, {config.text_width}), or None for no text"
+    elif not 0 <= t <= 1:
+        amiss = f"a noise level t of {t}: give 0 (clean) to 1 (noise)"
+    elif clip.fps is not None and not 0 < clip.fps < math.inf:
+        amiss = f"{clip.fps} frames per second: give a number above 0, or None for a picture"
+    elif clip.is_clean is not None and (clip.is_clean.shape != (there,) or clip.is_clean.dtype != torch.bool):
+        amiss = f"is_clean of {tuple(clip.is_clean.shape)} {clip.is_clean.dtype}: give ({there},) bool, one per frame"
+    for span in clip.spans if amiss is None else ():
+        given = tuple(span.latent.shape)
+        if len(given) != 4 or given != (shape[0], max(1, given[1]), *shape[2:]):
+            amiss = (
+                f"a span of shape {given}: give ({shape[0]}, frames, {shape[2]}, {shape[3]}), as the clip's"
+            )
+        elif not 0 <= span.at <= there - given[1]:
+            last = span.at + given[1] - 1
+            amiss = f"a span at latent frames {span.at} to {last}: the clip has 0 to {there - 1}"
+    if amiss is not None:
+        raise BadInput(f"clip {number} of the pack has {amiss}.")
 
 
 def own_parts(values: Tensor, pack: Pack) -> list[Tensor]:

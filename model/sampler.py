@@ -9,6 +9,7 @@ back bit for bit; `spans` are seen by the model and are no part of the result.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -99,6 +100,24 @@ def n_tokens(request: Request, dit: DiT, config: SampleConfig) -> int:
     return sum(own + (0 if name == "none" else spans) for name in passes)
 
 
+def calls_of(
+    size: Size, dit: DiT, config: SampleConfig, flow: FlowConfig, strength: float | None = None
+) -> int:
+    """How often the model is called for a clip of latent `size`; `strength` of one that starts from another clip."""
+    return n_calls(
+        config.solver, len(_levels(math.prod(grid(size, dit.config.patch)), config, flow, strength)) - 1
+    )
+
+
+def _levels(n_tokens: int, config: SampleConfig, flow: FlowConfig, strength: float | None) -> Tensor:
+    """The falling noise levels of the steps; from `strength` on, the steps that are left of the whole way."""
+    levels = time_grid(config.steps, n_tokens, flow)
+    if strength is None:
+        return levels
+    level = torch.tensor([strength])
+    return torch.cat([level, levels[levels < level]])
+
+
 def batches(needs: list[int], budget: int) -> list[list[int]]:
     """Numbers of requests in order, in groups whose `needs` add up to at most `budget`; a larger one goes alone."""
     found: list[list[int]] = []
@@ -139,13 +158,9 @@ class _Run:
         generator = torch.Generator().manual_seed(request.seed)
         self.request = request
         self.noise = torch.randn(dit.config.channels, *request.size, generator=generator)
-        levels = time_grid(config.steps, _own_tokens(request, dit), flow)
-        x = self.noise
-        if request.start is not None:
-            level = torch.tensor([request.strength])
-            # The steps that are left of the whole way.
-            levels = torch.cat([level, levels[levels < level]])
-            x = mix(request.start, self.noise, level)
+        strength = None if request.start is None else request.strength
+        levels = _levels(_own_tokens(request, dit), config, flow, strength)
+        x = self.noise if request.start is None else mix(request.start, self.noise, levels[:1])
         self.calls = n_calls(config.solver, len(levels) - 1)
         self.solver: Solver = SOLVERS[config.solver](x, levels)
         self._go_on(None)

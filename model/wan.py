@@ -5,10 +5,12 @@
     v = dit(make_pack([Clip(latent, fps=16.0, text=features, t=0.7)], dit.config))
 
 The geometry is the same, so the weights move over as they are and the outputs agree: Wan's timestep is 1000·t, and its
-latent frame i stands at time i, as ours does at 16 pictures a second. Wan fills texts up to 512 tokens with zeros and
+latent frame i stands at time i, as ours does at the rate the model was trained at: 16 pictures a second, 24 for
+TI2V-5B (`config.reference_fps`). Wan fills texts up to 512 tokens with zeros and
 attends to those too. So does the DiT that comes out (`config.text_tokens`): give its clips the features of the words
 alone. What it takes are models conditioned by text alone: Wan 2.1 T2V (1.3B, 14B), each of the two of Wan 2.2 T2V-A14B,
-Wan 2.2 TI2V-5B. Weights are read from safetensors alone, without diffusers.
+and Wan 2.2 TI2V-5B, whose given first picture is at noise level 0, as ours is. Weights are read from safetensors alone,
+without diffusers.
 """
 
 from __future__ import annotations
@@ -30,6 +32,8 @@ from model.errors import BadInput
 
 CLASS = "WanTransformer3DModel"
 TEXT_TOKENS = 512
+#: Channels of the VAE of Wan 2.2 TI2V-5B, the only one so far that was trained at another rate than 16.
+CHANNELS_5B, FPS_5B = 48, 24.0
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 #: What our layers cannot be told otherwise, and its one value; these are diffusers' names and its defaults.
@@ -96,7 +100,17 @@ def wan_config(told: Mapping[str, Any]) -> DiTConfig:
     if told.get("_class_name") != CLASS:
         raise BadInput(f"it is of class {told.get('_class_name')}, not {CLASS}.")
     amiss = [f"{name} {told[name]}" for name, value in _FIXED.items() if told.get(name, value) != value]
+    needed = (
+        "in_channels", "patch_size", "num_attention_heads", "attention_head_dim", "num_layers", "ffn_dim", "text_dim",
+    )  # fmt: skip
+    if lacking := [name for name in needed if told.get(name) is None]:
+        raise BadInput(
+            f"its config.json does not tell {', '.join(lacking)}. Copy it again, as diffusers' save_pretrained "
+            "writes it."
+        )
     channels, patch = told["in_channels"], tuple(told["patch_size"])
+    if len(patch) != 3:
+        raise BadInput(f"its config.json has patch_size {patch}, not three numbers. Copy it again.")
     if told.get("out_channels") not in (None, channels):
         amiss.append(f"in_channels {channels} for out_channels {told['out_channels']}")
     if patch[0] != 1:
@@ -115,7 +129,7 @@ def wan_config(told: Mapping[str, Any]) -> DiTConfig:
         heads=heads,
         ffn=told["ffn_dim"],
         text_width=told["text_dim"],
-        reference_fps=PRESETS["1.3B"].reference_fps,
+        reference_fps=FPS_5B if channels == CHANNELS_5B else PRESETS["1.3B"].reference_fps,
         places=False,
         text_tokens=TEXT_TOKENS,
     )

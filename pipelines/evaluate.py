@@ -7,14 +7,18 @@
 
 Prompts describe combinations of kind, colour and background that training never shows together. Each model draws a
 video for each of them; the embedded captioner, optical flow and others judge the videos (pipelines/evaluate_judge.py).
-Two rows make the figures readable: the true clips through the VAE, which is what a perfect model would get, and a
-blind guess. Writes results.json, table.md, evaluation.png, and for each model what was seen in every video.
+Two anchors make the figures readable: the true clips through the VAE, which is what a perfect model would get (once for
+each size, length, frame rate and VAE), and a blind guess. Writes results.json, table.md, evaluation.png, and for each
+row what was seen in every video, each time that a model is done. What was broken off goes on from there when it is
+started again with the same settings (pipelines/evaluate_results.py).
 
 With --dataset the same judges look at clips of its shards (pipelines/evaluate_dataset.py).
 """
 
 from __future__ import annotations
 
+import json
+import re
 import sys
 from dataclasses import dataclass, field
 from typing import Literal
@@ -30,9 +34,10 @@ class EvaluateConfig:
     the model was mostly trained on. With the same seed the prompts and the noise are the same for every model.
 
     Attributes:
-        out: folder for the results.
+        out: folder for the results. Models that it holds already, measured in the same way, are not drawn again.
         checkpoint: folders of training runs (of each its newest checkpoint is taken) or of single checkpoints, one
-            row of the table for each. Several make a picture of the figures over the training tokens, scaling.png.
+            row of the table for each; one that is named twice is measured once. Several make a picture of the
+            figures over the training tokens, scaling.png.
         dataset: instead of a checkpoint, a dataset folder or URI whose clips are measured.
         prompts: how many prompts; of a dataset, how many clips.
         manner: how the prompts are written: dense (40 to 80 words), short (one sentence), or original (as people
@@ -67,29 +72,38 @@ class EvaluateConfig:
 
 
 def evaluate(config: EvaluateConfig) -> None:
-    """Measure every model and the true clips, then write and print what came out."""
+    """Measure every model and the true clips, and write what comes out; prints the tables. Raises BadInput."""
     from pathlib import Path
 
     from curate.errors import BadInput
 
-    for name in ("prompts", "batch"):
-        if getattr(config, name) < 1:
-            raise BadInput(f"--{name}={getattr(config, name)} must be at least 1.")
+    for name, least in (("prompts", 1), ("batch", 1), ("seed", 0)):
+        if getattr(config, name) < least:
+            raise BadInput(f"--{name}={getattr(config, name)} must be at least {least}.")
     if bool(config.checkpoint) == (config.dataset is not None):
         raise BadInput(
             "give either --checkpoint RUN, the --out folder of `reelmill train`, or --dataset URI: one of the two."
         )
-    Path(config.out).mkdir(parents=True, exist_ok=True)
+    try:
+        Path(config.out).mkdir(parents=True, exist_ok=True)
+    except OSError as error:  # it, or a folder that it lies in, is a file or not ours
+        raise BadInput(
+            f"--out={config.out} cannot be made a folder ({error.strerror}). Give one that can."
+        ) from error
     if config.dataset is not None:
         from pipelines.evaluate_dataset import evaluate_dataset
 
         print(evaluate_dataset(config, config.dataset))
         return
     from pipelines.evaluate_models import checkpoints_of
-    from pipelines.evaluate_results import publish
+    from pipelines.evaluate_results import Results
     from pipelines.evaluate_world import measure
 
-    print(publish(config, measure(config, checkpoints_of(config))))
+    checkpoints = checkpoints_of(config)
+    results = Results(config, checkpoints)
+    for measured in measure(config, checkpoints, results.has):
+        results.add(measured)
+    print(results.publish())
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -100,8 +114,6 @@ def main(argv: list[str] | None = None) -> int:
 
 def gather_checkpoints(argv: list[str] | None) -> list[str]:
     """`--checkpoint A B` and `--checkpoint A --checkpoint=B` as one option with a list, as shells expand A*."""
-    import json
-
     found: list[str] = []
     others: list[str] = []
     is_ours = False
@@ -115,7 +127,14 @@ def gather_checkpoints(argv: list[str] | None) -> list[str]:
         else:
             is_ours = False
             others.append(arg)
-    return [*others, f"--checkpoint={json.dumps(found)}"] if found else others
+    return [*others, f"--checkpoint={_yaml(found)}"] if found else others
+
+
+def _yaml(names: list[str]) -> str:
+    """The names as a list that YAML reads back: it joins no pairs of \\u escapes, as JSON has them beyond U+FFFF, and
+    takes some characters for line breaks or for none at all."""
+    text = json.dumps(names, ensure_ascii=False)
+    return re.sub(r"[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]", lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 if __name__ == "__main__":

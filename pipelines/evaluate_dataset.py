@@ -1,6 +1,6 @@
 """What `reelmill evaluate --dataset` measures: clips of the shards, and whether their captions say what is to be seen.
 
-    told = evaluate_dataset(config)              # writes results.json, table.md, clips.jsonl, evaluation.png
+    told = evaluate_dataset(config, uri)         # writes results.json, table.md, clips.jsonl, evaluation.png
 
 Of any clips: flicker, and which way their objects move. Of clips of the procedural world also how many of the
 attributes that each kind of caption names the judges see. The captions that `reelmill recaption` wrote with the
@@ -21,12 +21,13 @@ from av.error import FFmpegError
 
 from curate.dataset import Dataset
 from curate.errors import BadInput
-from pipelines.demo.prompts import counted
 from pipelines.demo.scene import ATTRIBUTES, DIRECTIONS, STILL
 from pipelines.demo.world_oracle import parse
 from pipelines.encode_frames import FrameConfig, Shape, fit, read_clip, timing
 from pipelines.evaluate_judge import LEAST_SIDE, Judge, Seen
-from pipelines.evaluate_results import ALL, MEASURES, by_flow, markdown, shares, write_lines
+from pipelines.evaluate_results import MEASURES, write_lines, write_text
+from pipelines.evaluate_shares import ALL, by_flow, shares
+from pipelines.evaluate_table import markdown, share_told
 from pipelines.evaluate_world import EVALUATION
 from pipelines.progress import Progress
 from pipelines.whole_file import write_json, write_png
@@ -83,7 +84,7 @@ def evaluate_dataset(config: EvaluateConfig, uri: str) -> str:
         out / "clips.jsonl", [{"clip_id": key, "captions": captions[key], **seen[key].told()} for key in seen]
     )
     plot(out / "evaluation.png", results)
-    (out / "table.md").write_text(told := table(results))
+    write_text(out / "table.md", told := table(results))
     return f"{told}\n{out}: results.json, table.md, clips.jsonl, evaluation.png"
 
 
@@ -129,9 +130,9 @@ def _agreement(seen: list[Seen], captions: list[dict[str, Any]]) -> dict[str, An
         asked = [{name: value for name, value in says.items() if value is not None} for says, _ in pairs]
         found[kind] = {
             "captions": len(pairs),
-            "captioner": shares(counted(asked, [one.captioner for _, one in pairs])),
-            "pixels": shares(counted(asked, [one.pixels for _, one in pairs])),
-            "flow": {"direction": shares(counted(asked, [by_flow(one) for _, one in pairs]))["direction"]},
+            "captioner": shares(asked, [one.captioner for _, one in pairs]),
+            "pixels": shares(asked, [one.pixels for _, one in pairs]),
+            "flow": {"direction": shares(asked, [by_flow(one) for _, one in pairs])["direction"]},
         }
     return found
 
@@ -152,15 +153,11 @@ def table(results: dict[str, Any]) -> str:
         )
     names = (*ATTRIBUTES, ALL)
     body = [
-        [
-            kind,
-            judge,
-            *("–" if (share := by[judge][n]["accuracy"]) is None else f"{share:.3f}" for n in names),
-        ]
+        [kind, judge, *(share_told(by[judge][name]) for name in names)]
         for kind, by in results["captions"].items()
         for judge in ("pixels", "captioner")
     ]
-    lines += ["Share of the attributes named by the captions that the judges see:", ""]
+    lines += ["Share of the attributes named by the captions that the judges see, ± one standard error:", ""]
     return "\n".join([*lines, *markdown(["captions", "judge", *names], body), ""])
 
 

@@ -1,12 +1,13 @@
 """The models that `reelmill evaluate` measures: checkpoints with all that sampling needs, loaded one at a time.
 
-for checkpoint in checkpoints_of(config):            # whole ones: what cannot be used is told before the work
-    with_weights = Model(checkpoint, config)
-    videos = with_weights.draw(prompts, config.sampler, on_videos=bar.advance)
+for checkpoint in checkpoints_of(config):            # what cannot be used is told before the work
+    loaded = load(config, checkpoint.folder)
+    videos = draw(loaded, checkpoint.setting, config.sampler, bar.advance, prompts)
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -24,6 +25,7 @@ from model.vae import from_pixels, to_pixels
 from pipelines.demo.prompts import Prompt
 from pipelines.evaluate_judge import LEAST_SIDE
 from pipelines.sample_model import Loaded, load_model
+from pipelines.text_place import text_id
 
 if TYPE_CHECKING:
     import numpy as np
@@ -67,6 +69,8 @@ class Checkpoint:
         tokens: training tokens seen, likewise.
         parameters: weights of the transformer.
         setting: what its videos are like.
+        text_id: of its text encoders.
+        weights_id: 16 hex digits that change with the weights that are drawn from, those of config.weights.
     """
 
     name: str
@@ -76,12 +80,15 @@ class Checkpoint:
     tokens: int | None
     parameters: int
     setting: Setting
+    text_id: str
+    weights_id: str
 
 
 def checkpoints_of(config: EvaluateConfig) -> list[Checkpoint]:
-    """In the order given. Raises BadInput if one cannot be loaded, or belongs to another VAE or text encoder."""
+    """In the order given, each once. Raises BadInput if one cannot be loaded, or is of another VAE or text encoder."""
     loaded = (load(config, folder) for folder in config.checkpoint)  # one at a time
-    found = [_described(one) for one in loaded]
+    described = (_described(one, config.weights) for one in loaded)
+    found = list({one.folder.resolve(): one for one in described}.values())
     told = names([one.folder for one in found])
     return [replace(one, name=name) for one, name in zip(found, told, strict=True)]
 
@@ -97,18 +104,22 @@ def load(config: EvaluateConfig, folder: str | Path) -> Loaded:
     )
 
 
-def _described(loaded: Loaded) -> Checkpoint:
+def _described(loaded: Loaded, weights: str) -> Checkpoint:
     state = loaded.checkpoint / "state.json"
     told = json.loads(state.read_text()) if state.is_file() else {}
     parameters = sum(weight.numel() for weight in loaded.dit.parameters())
+    with (loaded.checkpoint / f"{weights}.safetensors").open("rb") as file:
+        weights_id = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=8)).hexdigest()
     return Checkpoint(
-        "",
-        loaded.checkpoint,
-        loaded.about,
-        told.get("step"),
-        told.get("tokens"),
-        parameters,
-        setting_of(loaded),
+        name="",
+        folder=loaded.checkpoint,
+        about=loaded.about,
+        step=told.get("step"),
+        tokens=told.get("tokens"),
+        parameters=parameters,
+        setting=setting_of(loaded),
+        text_id=loaded.about["latents"].get("text_id") or text_id(loaded.text_place),
+        weights_id=weights_id,
     )
 
 

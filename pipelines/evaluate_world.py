@@ -1,13 +1,15 @@
 """What `reelmill evaluate` measures: the videos that models draw of held-out scenes, and the true ones.
 
-    measured = measure(config, checkpoints)      # the true clips of each setting, then each checkpoint
+    for measured in measure(config, checkpoints, has):      # the true clips of each setting, then its first model, ...
+        print(measured.seen[0].caption, measured.distance)
 
 Scenes are drawn, rendered and judged in batches, so that memory does not grow with the number of prompts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -24,11 +26,12 @@ from pipelines.evaluate_models import Checkpoint, Setting, draw, load, through
 from pipelines.progress import Progress
 
 if TYPE_CHECKING:
-    from model.any_vae import AnyVAE
     from pipelines.evaluate import EvaluateConfig
+    from pipelines.sample_model import Loaded
 
 #: First of the numbers that every random draw starts from: no training clip comes from it.
 EVALUATION = 20261125
+PERFECT = "true clips through the VAE"  # what a perfect model would get
 SHOWN = 8  # videos that are kept to be looked at
 
 
@@ -44,6 +47,7 @@ class Measured:
         distance: Fréchet distance of the features of these videos from those of the true clips of the same prompts;
             null for a single prompt.
         shown: the first videos, (T, H, W, 3) uint8.
+        seconds: what it took to draw the videos (with the VAE), and to judge them.
     """
 
     checkpoint: Checkpoint | None
@@ -52,48 +56,70 @@ class Measured:
     seen: list[Seen]
     distance: float | None
     shown: list[np.ndarray]
+    seconds: dict[str, float]
 
 
-def measure(config: EvaluateConfig, checkpoints: Sequence[Checkpoint]) -> list[Measured]:
-    """The true clips through the VAE, once for each setting, then the checkpoints in their order."""
-    perfect: list[Measured] = []
-    models: list[Measured] = []
+def measure(
+    config: EvaluateConfig,
+    checkpoints: Sequence[Checkpoint],
+    has: Callable[[Checkpoint | None, Setting], bool],
+) -> Iterator[Measured]:
+    """The checkpoints in their order, and before the first of each setting the true clips through its VAE.
+
+    What `has` tells to be measured already, it is given the checkpoint or null for the true clips, is left out.
+    """
     true: dict[Setting, np.ndarray] = {}  # features of the true clips
     for checkpoint in checkpoints:
-        loaded, setting = load(config, checkpoint.folder), checkpoint.setting
-        judge, prompts = Judge(loaded.device), held_out_prompts(config, setting)
-        if setting not in true:
-            with Progress("true clips through the VAE", total=2 * len(prompts), unit="videos") as bar:
-                true[setting], best = measure_true(
-                    loaded.vae, setting, prompts, judge, config.batch, bar.advance
-                )
-            perfect.append(best)
-        with Progress(checkpoint.name, total=len(prompts), unit="videos") as bar:
-            drawn = partial(draw, loaded, setting, config.sampler, bar.advance)
-            models.append(examined(checkpoint, setting, prompts, drawn, judge, true[setting], config.batch))
-        del loaded, drawn  # before the next one is loaded
-    return perfect + models
+        if not (has(None, checkpoint.setting) and has(checkpoint, checkpoint.setting)):
+            yield from _with_anchor(config, checkpoint, has, true)
 
 
-def measure_true(
-    vae: AnyVAE,
-    setting: Setting,
-    prompts: list[Prompt],
-    judge: Judge,
-    size: int,
-    on_videos: Callable[[float], None],
-) -> tuple[np.ndarray, Measured]:
-    """The features (N, D) of the true clips, and what a perfect model with this VAE would get."""
+def _with_anchor(
+    config: EvaluateConfig,
+    checkpoint: Checkpoint,
+    has: Callable[[Checkpoint | None, Setting], bool],
+    true: dict[Setting, np.ndarray],
+) -> Iterator[Measured]:
+    """What `has` lacks of a checkpoint and its true clips. The model is let go of at the end."""
+    loaded, setting = load(config, checkpoint.folder), checkpoint.setting
+    judge, prompts = Judge(loaded.device), held_out_prompts(config, setting)
+    if setting not in true:
+        with Progress("true clips", total=len(prompts), unit="videos") as bar:
+            true[setting] = true_features(setting, prompts, judge, config.batch, bar.advance)
+    for subject in (None, checkpoint):
+        if has(subject, setting):
+            continue
+        name = PERFECT if subject is None else checkpoint.name
+        with Progress(name, total=len(prompts), unit="videos") as bar:
+            drawn = (
+                partial(redraw, loaded, setting, bar.advance)
+                if subject is None
+                else partial(draw, loaded, setting, config.sampler, bar.advance)
+            )
+            measured = examined(subject, setting, prompts, drawn, judge, true[setting], config.batch)
+        yield measured
 
-    def clips(batch: Sequence[Prompt]) -> list[np.ndarray]:
+
+def true_features(
+    setting: Setting, prompts: list[Prompt], judge: Judge, size: int, on_videos: Callable[[float], None]
+) -> np.ndarray:
+    """Of the true clips of the prompts, (N, 2 D)."""
+    found = []
+    for batch in _batches(prompts, size):
+        found.append(judge.features([true_clip(prompt, setting) for prompt in batch]))
         on_videos(len(batch))
-        return [true_clip(prompt, setting) for prompt in batch]
+    return np.concatenate(found)
 
-    def decoded(batch: Sequence[Prompt]) -> list[np.ndarray]:
-        return [through(vae, clip) for clip in clips(batch)]
 
-    true = np.concatenate([judge.features(clips(batch)) for batch in _batches(prompts, size)])
-    return true, examined(None, setting, prompts, decoded, judge, true, size)
+def redraw(
+    loaded: Loaded, setting: Setting, on_videos: Callable[[float], None], prompts: Sequence[Prompt]
+) -> list[np.ndarray]:
+    """What a perfect model with this VAE would draw: the true clips, encoded and decoded again."""
+    found = []
+    for prompt in prompts:
+        found.append(through(loaded.vae, true_clip(prompt, setting)))
+        on_videos(1)
+    return found
 
 
 def examined(
@@ -107,17 +133,22 @@ def examined(
 ) -> Measured:
     """Judge the videos that `draw` makes of the prompts, `size` of them at a time.
 
-    `true` are the features (N, D) of the true clips of the same prompts.
+    `true` are the features (N, 2 D) of the true clips of the same prompts.
     """
     seen: list[Seen] = []
     shown: list[np.ndarray] = []
+    seconds = {"draw": 0.0, "judge": 0.0}
     for batch in _batches(prompts, size):
+        began = time.monotonic()
         videos = draw(batch)
+        drawn = time.monotonic()
         seen += judge(videos, setting.fps)
+        seconds["draw"] += drawn - began
+        seconds["judge"] += time.monotonic() - drawn
         shown += videos[: SHOWN - len(shown)]
     features = np.stack([one.features for one in seen])
     distance = frechet_distance(features, true) if len(seen) > 1 else None
-    return Measured(checkpoint, setting, prompts, seen, distance, shown)
+    return Measured(checkpoint, setting, prompts, seen, distance, shown, seconds)
 
 
 def held_out_prompts(config: EvaluateConfig, setting: Setting) -> list[Prompt]:

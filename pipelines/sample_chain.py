@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from curate.errors import BadInput
 from pipelines.sample_format import Format
 from pipelines.sample_pieces import Given, Piece
 
@@ -45,6 +46,8 @@ def forward(
     form: Format, tail: np.ndarray, frames: int, show: Show
 ) -> Generator[Piece, np.ndarray, np.ndarray]:
     """`frames` pictures after those of `tail`, of which the last few are seen; returns the new tail."""
+    if frames > 0:
+        _check(form)
     while frames > 0:
         context = tail[-form.given(min(len(tail), form.context)) :]
         new = min(frames, form.piece - len(context))
@@ -58,6 +61,7 @@ def forward(
 
 def backward(form: Format, head: np.ndarray, frames: int, show: Show) -> Story:
     """`frames` pictures before those of `head`. The last piece is drawn first, so until then they lie in files."""
+    _check(form)
     with tempfile.TemporaryDirectory(prefix="reelmill-") as folder:
         files: list[Path] = []
         while frames > 0:
@@ -80,21 +84,55 @@ def bridge(form: Format, tail: np.ndarray, head: np.ndarray, frames: int | None,
 
     Rounded up so that `head` begins a latent frame: 4k+3, for a VAE of 4 pictures to a latent frame.
     """
+    _check(form)
     ending = head[: form.given(min(len(head), form.side))]
     most = form.temporal * (form.piece_t - form.latents(len(ending)))  # picture at which it begins, at most
-
-    def beginning(of: np.ndarray) -> np.ndarray:
-        return of[-form.given(min(len(of), form.side)) :]
-
-    if frames is not None and frames > most - len(beginning(tail)):
+    if frames is not None and frames > most - len(_before(tail, form)):
         lead = frames - (most - form.side)
         tail = yield from forward(form, tail, lead, show)
         frames -= lead
-    context = beginning(tail)
+    context = _before(tail, form)
     wanted = most if frames is None else len(context) + frames
     at = min(-(-wanted // form.temporal) * form.temporal, most)
     made = yield Piece(at + len(ending), (Given(0, context), Given(at, ending)))
     show(made[len(context) : at])
+
+
+def between(form: Format, tail: np.ndarray, head: np.ndarray, frames: int, show: Show) -> Story:
+    """Exactly `frames` pictures that lead from `tail` to `head`.
+
+    Where `head` does not begin a latent frame, the model sees it from its first picture that does. Either it has such
+    a picture, or `frames` are at least those of a latent frame but one.
+    """
+    _check(form)
+    context = _before(tail, form)
+    at = len(context) + frames
+    skip = -at % form.temporal
+    ending = head[: skip + form.given(max(1, min(len(head) - skip, form.side)))]
+    if len(ending) <= skip or form.latents(at + len(ending)) > form.piece_t:
+        # The last piece takes as many as make `head` begin a latent frame, the pieces before it the others.
+        most = form.temporal * (form.piece_t - form.latents(form.side)) - form.side
+        last = min(most, (frames + 1) // form.temporal * form.temporal - 1)
+        assert last > 0, "the last pictures and the next ones lie in the same latent frame"
+        tail = yield from forward(form, tail, frames - last, show)
+        context, ending = _before(tail, form), head[: form.given(min(len(head), form.side))]
+        at = len(context) + last
+    made = yield Piece(at + len(ending), (Given(0, context), Given(at, ending)))
+    show(made[len(context) : at])
+
+
+def _before(tail: np.ndarray, form: Format) -> np.ndarray:
+    """What of `tail` a piece between two ends goes on from."""
+    return tail[-form.given(min(len(tail), form.side)) :]
+
+
+def _check(form: Format) -> None:
+    """Raise BadInput if a piece has no room for both what is given and what is drawn."""
+    if form.piece_t == 1:
+        raise BadInput(
+            "this needs pieces of several latent frames, but the model was mostly trained on pictures: give --piece "
+            f"of at least {form.pictures(2)} frames, or another checkpoint."
+        )
 
 
 def _joined(before: np.ndarray, after: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ A file appears under its name when it is whole; the pictures of a long video are
 
 from __future__ import annotations
 
+import math
 import os
 from abc import ABC, abstractmethod
 from fractions import Fraction
@@ -17,6 +18,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 if TYPE_CHECKING:
     import numpy as np
+
+
+BT709 = 1  # matrix, primaries and transfer, ITU-T H.273
+#: GIF counts in hundredths of a second, and what is to be shown for less than two of them is shown for ten.
+MOST_GIF_FPS = 50
 
 
 class VideoFile(ABC):
@@ -53,28 +59,42 @@ class VideoFile(ABC):
 
 
 class Mp4File(VideoFile):
-    """H.264 in yuv420p, which every player shows; odd sides lose one row or column."""
+    """H.264 in yuv420p, which every player shows; odd sides lose one row or column.
+
+    Colours are BT.709 in video range, and the file says so: players would guess it from the size.
+    """
 
     suffix = ".mp4"
 
     def __init__(self, path: Path, size: tuple[int, int], fps: float) -> None:
         import av
+        from av.video.reformatter import ColorRange
 
         super().__init__(path, size, fps)
         self.height, self.width = (side // 2 * 2 for side in size)
         self.out = av.open(str(self.temporary), "w", format="mp4", options={"movflags": "+faststart"})
         self.stream: Any = self.out.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
         self.stream.width, self.stream.height, self.stream.pix_fmt = self.width, self.height, "yuv420p"
+        codec = self.stream.codec_context
+        codec.colorspace = codec.color_primaries = codec.color_trc = BT709
+        codec.color_range = ColorRange.MPEG
         # Or the same video would now and then have other bytes.
-        self.stream.codec_context.options = {"crf": "14", "x264-params": "cpu-independent=1"}
-        self.stream.codec_context.thread_count = 1
+        codec.options = {"crf": "14", "x264-params": "cpu-independent=1"}
+        codec.thread_count = 1
 
     def write(self, pictures: np.ndarray) -> None:
         """Add pictures (T, H, W, 3) uint8 RGB."""
         import av
+        from av.video.reformatter import ColorRange, Colorspace, Interpolation
 
         for picture in pictures[:, : self.height, : self.width]:
-            frame = av.VideoFrame.from_ndarray(picture.copy(), format="rgb24")
+            frame = av.VideoFrame.from_ndarray(picture.copy(), format="rgb24").reformat(
+                format="yuv420p",
+                dst_colorspace=Colorspace.ITU709,
+                dst_color_range=ColorRange.MPEG,
+                interpolation=Interpolation.AREA,  # a pixel of chroma is the mean of its four
+            )
+            frame.color_primaries = frame.color_trc = BT709
             self.out.mux(self.stream.encode(frame))
 
     def finish(self) -> None:
@@ -86,7 +106,10 @@ class Mp4File(VideoFile):
 
 
 class GifFile(VideoFile):
-    """A GIF that plays for ever, each picture with the 256 colours that suit it best."""
+    """A GIF that plays for ever, each picture with the 256 colours that suit it best.
+
+    Of more than MOST_GIF_FPS pictures per second every second, third, ... one is taken.
+    """
 
     suffix = ".gif"
 
@@ -95,7 +118,8 @@ class GifFile(VideoFile):
         from av.filter import Graph
 
         super().__init__(path, size, fps)
-        rate = Fraction(fps).limit_denominator(1001)
+        self.every = math.ceil(fps / MOST_GIF_FPS)
+        rate = Fraction(fps).limit_denominator(1001) / self.every
         self.step, self.number = 1 / rate, 0
         self.out = av.open(str(self.temporary), "w", format="gif")
         self.stream: Any = self.out.add_stream("gif", rate=rate)
@@ -118,12 +142,14 @@ class GifFile(VideoFile):
         """Add pictures (T, H, W, 3) uint8 RGB."""
         import av
 
-        for picture in pictures:
+        for number, picture in enumerate(pictures, self.number):
+            if number % self.every:
+                continue
             frame = av.VideoFrame.from_ndarray(picture.copy(), format="rgb24")
-            frame.pts, frame.time_base = self.number, self.step
-            self.number += 1
+            frame.pts, frame.time_base = number // self.every, self.step
             self.graph.push(frame)
             self._pass_on()
+        self.number += len(pictures)
 
     def _pass_on(self) -> None:
         from av.error import BlockingIOError, EOFError

@@ -14,12 +14,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from curate.errors import BadInput
+from model.patches import grid
 from pipelines.encode_frames import FrameConfig, fit
 from pipelines.sample_pictures import displayed_size
 
 if TYPE_CHECKING:
     from pipelines.sample import SampleCommand
     from pipelines.sample_model import Loaded
+
+#: Frames per second that a video may have, least and most.
+LEAST_FPS, MOST_FPS = 0.1, 240.0
+#: Frames of a video, and tokens of one piece: beyond them a slip of the hand is likelier than a wish.
+MOST_FRAMES, MOST_TOKENS = 1_000_000, 1 << 20
+#: Pixels of a side; H.264 has no room for more.
+MOST_SIDE = 16_384
 
 
 @dataclass(frozen=True)
@@ -79,13 +87,14 @@ def format_of(config: SampleCommand, model: Loaded) -> Format:
     """The format asked for; what is null is what the model was mostly trained on. Raises BadInput if it cannot be."""
     vae, patch, typical = model.vae, model.dit.config.patch, model.about["typical"]
     time, space = vae.config.temporal, vae.config.spatial
-    height, width = _frame_size(config, space, patch, typical["size"])
     fps = config.fps if config.fps is not None else typical["fps"] or model.dit.config.reference_fps
-    if not 0 < fps < math.inf:
-        raise BadInput(f"--fps={fps}: give pictures per second, such as 16.")
+    if not LEAST_FPS <= fps <= MOST_FPS:
+        raise BadInput(f"--fps={fps}: give {LEAST_FPS:g} to {MOST_FPS:g} pictures per second, such as 16.")
     for name in ("frames", "piece", "context"):
-        if (number := getattr(config, name)) is not None and number < 1:
-            raise BadInput(f"--{name}={number}: give at least 1.")
+        if (number := getattr(config, name)) is not None and not 1 <= number <= MOST_FRAMES:
+            most = "" if number < 1 else f" and at most {MOST_FRAMES:,}"
+            raise BadInput(f"--{name}={number}: give at least 1{most}.")
+    height, width = _frame_size(config, space, patch, typical["size"])
     piece_t = typical["size"][0] if config.piece is None else 1 + -(-(config.piece - 1) // time)
     grain = math.lcm(model.frame_step, time * patch[0])
 
@@ -94,7 +103,7 @@ def format_of(config: SampleCommand, model: Loaded) -> Format:
         pictures = time * (max(1, latents) - 1) + 1 if config.context is None else config.context
         return (min(pictures, time * (max(1, most) - 1) + 1) - 1) // grain * grain + 1
 
-    return Format(
+    form = Format(
         height,
         width,
         fps,
@@ -106,6 +115,30 @@ def format_of(config: SampleCommand, model: Loaded) -> Format:
         context=context(piece_t // 2, piece_t - 1),
         side=context(piece_t // 4, piece_t // 2),
     )
+    _check(config, form, patch)
+    return form
+
+
+def _check(config: SampleCommand, form: Format, patch: tuple[int, int, int]) -> None:
+    """Raise BadInput for pieces that no machine could draw, and for a context that leaves nothing of one."""
+    size = f"{form.width} x {form.height}"
+    if max(form.size) > MOST_SIDE:
+        raise BadInput(f"{size} pixels are too large for a video: give sides of at most {MOST_SIDE} pixels.")
+    source, pictures = given_source(config), form.piece
+    if config.frames is not None and not config.loop and not (source and source[1]):
+        pictures = min(pictures, config.frames)
+    t, h, w = grid(form.latent_size(pictures), patch)
+    tokens = t * h * w
+    if tokens > MOST_TOKENS:
+        raise BadInput(
+            f"a piece of {pictures} frames of {size} pixels has {tokens:,} tokens; at most {MOST_TOKENS:,} can be "
+            "drawn at a time: give a smaller --piece, --width or --height."
+        )
+    most = form.pictures(max(1, form.piece_t - 1))
+    if config.context is not None and config.context > most:
+        raise BadInput(
+            f"--context={config.context} leaves nothing to draw of a piece of {form.piece} frames: give at most {most}."
+        )
 
 
 def _frame_size(

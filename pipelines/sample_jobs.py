@@ -14,11 +14,12 @@ from model.config import Stretch
 from model.guidance import weigh_at
 from model.patches import grid
 from model.sample_config import SampleConfig
-from model.sampler import batches
+from model.sampler import batches, calls_of
 from pipelines.sample import SampleCommand
 from pipelines.sample_format import Format
 from pipelines.sample_model import Loaded
-from pipelines.sample_modes import Mode
+from pipelines.sample_modes import Mode, strength_of
+from pipelines.sample_plan import Plan
 from recaption.upsample import Upsampled
 
 #: Videos that are worked on side by side, each with its open files.
@@ -34,6 +35,8 @@ class Job:
         config: the command, with its one prompt and its seed.
         mode: what it asks for.
         form: size and rate.
+        plan: its length and its pieces.
+        where: the line of a file that asks for it, for messages; empty if there is none.
         prompt: the prompt, perhaps written out.
         text: (L, text_width) features, or null for an empty prompt.
     """
@@ -42,25 +45,35 @@ class Job:
     config: SampleCommand
     mode: Mode
     form: Format
+    plan: Plan
+    where: str
     prompt: Upsampled
     text: Tensor | None
 
     @property
-    def frames(self) -> int | None:
-        """How many pictures come out, where that does not depend on a video."""
-        if self.mode not in ("text", "image", "keep"):
-            return None
-        return self.form.piece if self.config.frames is None else self.config.frames
+    def latent_size(self) -> tuple[int, int, int]:
+        """Latent (t, h, w) of its longest piece."""
+        return self.form.latent_size(self.plan.longest)
 
     @property
-    def latent_size(self) -> tuple[int, int, int]:
-        """Latent (t, h, w) of its longest piece; a video kept in part is drawn as one."""
-        pictures = self.frames or self.form.piece
-        return self.form.latent_size(pictures if self.mode == "keep" else min(pictures, self.form.piece))
+    def is_picture(self) -> bool:
+        """Whether it is a picture and no video."""
+        return self.plan.frames == 1
 
     @property
     def name(self) -> str:
-        return f"{self.number:03d}.{'png' if self.frames == 1 else 'mp4'}"
+        return f"{self.number:03d}.{'png' if self.is_picture else 'mp4'}"
+
+
+def n_steps(jobs: list[Job], model: Loaded, config: SampleConfig) -> int:
+    """How often the model is called for clips of all jobs."""
+    total = 0
+    for job in jobs:
+        strength = strength_of(job.config) if job.mode == "edit" else None
+        for pictures, count in job.plan.pieces.items():
+            size = job.form.latent_size(pictures)
+            total += count * calls_of(size, model.dit, config, model.flow, strength)
+    return total
 
 
 def groups(jobs: list[Job], model: Loaded, config: SampleConfig) -> list[list[Job]]:

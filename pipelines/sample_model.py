@@ -1,6 +1,6 @@
 """A checkpoint with all that is needed to draw from it: transformer, VAE, text encoder.
 
-model = load_model("demo-run/dit")
+model = load_model("demo-run/runs/dit")
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Loaded:
         about: the rest of the checkpoint's config.json.
         vae: the VAE of its latents, on the device.
         vae_id: that VAE's id.
-        text: the encoder of its text features.
+        text: the encoder of its text features, on the device.
         text_place: what `load_text_encoder` was given.
         device: cpu or cuda.
     """
@@ -69,20 +69,20 @@ def load_model(
 
     `vae` and `text_encoder` say where these are now; they must be those that training had.
     """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise BadInput("--device=cuda: torch finds no GPU here. Give --device=cpu.")
+    chosen = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
     folder = newest(Path(checkpoint))
     dit, about = load_dit(folder, weights)
     told = about["latents"]
     loaded_vae = load_trained_vae(vae or told.get("vae"), told["vae_id"])
     place = text_place(text_encoder or told["text_encoder"])
-    encoder = load_text_encoder(place)
+    encoder = load_text_encoder(place, chosen)
     if told.get("text_id") not in (None, text_id(place)):
         raise BadInput(
             f"text encoder {place} is not the one that made the text features of the training data: give "
             "--text_encoder the one that `reelmill encode` used."
         )
-    if device == "cuda" and not torch.cuda.is_available():
-        raise BadInput("--device=cuda: torch finds no GPU here. Give --device=cpu.")
-    chosen = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
     return Loaded(
         folder, dit.to(chosen), about, loaded_vae.to(chosen), told["vae_id"], encoder, place, chosen
     )

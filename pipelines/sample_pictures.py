@@ -3,8 +3,10 @@
 for parts in video_pictures("film.mp4", fps=8.0, size=(48, 80)):     # (T, 48, 80, 3) uint8 RGB, T at most 16
 displayed_size("film.mp4")                                           # (width, height) as shown
 read_picture("first.png", (48, 80))                                  # (1, 48, 80, 3)
+count_pictures("film.mp4", fps=8.0)                                  # 81, without looking at them
 
-Pictures are scaled to cover the size, and what stands out at the sides is cut off evenly.
+Pictures are scaled to cover the size, and what stands out at the sides is cut off evenly. Where a picture is
+transparent, it is white.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ PART = 16  # pictures of a video that are handed on at a time
 def read_picture(path: str, size: tuple[int, int]) -> np.ndarray:
     """A picture file as (1, height, width, 3) uint8 RGB, for `size` (height, width). Raises BadInput."""
     with _open(path) as opened:
-        return _fitted(ImageOps.exif_transpose(opened).convert("RGB"), size)[None]
+        return _fitted(_opaque(ImageOps.exif_transpose(opened)), size)[None]
 
 
 def video_pictures(path: str, fps: float, size: tuple[int, int]) -> Iterator[np.ndarray]:
@@ -37,6 +39,12 @@ def video_pictures(path: str, fps: float, size: tuple[int, int]) -> Iterator[np.
     Raises BadInput if it cannot be decoded or has no picture.
     """
     return _in_parts(_each(path, fps, size))
+
+
+def count_pictures(path: str, fps: float) -> int:
+    """How many pictures `video_pictures` gives. Raises BadInput likewise."""
+    with _reading(path), Video(path) as video:
+        return sum(times for _, times in _chosen(video, fps))
 
 
 def first_pictures(parts: Iterable[np.ndarray], count: int) -> np.ndarray:
@@ -58,22 +66,29 @@ def displayed_size(path: str, *, is_video: bool) -> tuple[int, int]:
 
 
 def _each(path: str, fps: float, size: tuple[int, int]) -> Iterator[np.ndarray]:
-    found = 0
     with _reading(path), Video(path) as video:
-        for frame, following in pairwise(chain(video.frames(), [None])):
-            assert frame is not None
-            # A frame is the nearest one until half way to the next.
-            until_s = (frame.time_s + following.time_s) / 2 if following else frame.time_s + 0.5 / fps
-            wanted = math.floor(until_s * fps + 1e-6) + 1
-            if wanted > found:
-                picture = _of_frame(frame, size)
-                for _ in range(wanted - found):
-                    yield picture
-                found = wanted
-        if not found:
-            raise BadInput("it has no picture that can be decoded")
+        for frame, times in _chosen(video, fps):
+            picture = _of_frame(frame, size)
+            for _ in range(times):
+                yield picture
         if video.damage:
             print(f"warning: {path}: {video.damage}", file=sys.stderr)
+
+
+def _chosen(video: Video, fps: float) -> Iterator[tuple[Frame, int]]:
+    """The frames that are shown at a rate, and how many times. Raises BadInput if there is none."""
+    found, gap_s = 0, 1 / fps
+    for frame, following in pairwise(chain(video.frames(), [None])):
+        assert frame is not None
+        # A frame is the nearest one until half way to the next; the last one as long as it would be before another.
+        gap_s = following.time_s - frame.time_s if following else min(gap_s, 1 / fps)
+        until_s = frame.time_s + gap_s / 2
+        wanted = math.floor(until_s * fps + 1e-6) + 1
+        if wanted > found:
+            yield frame, wanted - found
+            found = wanted
+    if not found:
+        raise BadInput("it has no picture that can be decoded")
 
 
 def _of_frame(frame: Frame, size: tuple[int, int]) -> np.ndarray:
@@ -83,6 +98,14 @@ def _of_frame(frame: Frame, size: tuple[int, int]) -> np.ndarray:
 def _fitted(picture: Image.Image, size: tuple[int, int]) -> np.ndarray:
     height, width = size
     return np.asarray(ImageOps.fit(picture, (width, height)))
+
+
+def _opaque(picture: Image.Image) -> Image.Image:
+    """As RGB, on white: what a transparent pixel holds was never meant to be seen."""
+    if not picture.has_transparency_data:
+        return picture.convert("RGB")
+    picture = picture.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
 
 
 def _in_parts(pictures: Iterator[np.ndarray]) -> Iterator[np.ndarray]:

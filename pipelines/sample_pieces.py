@@ -71,39 +71,56 @@ def seen(at: int, count: int, form: Format) -> tuple[int, int] | None:
     return (first, form.given(left)) if left > 0 else None
 
 
-def to_request(piece: Piece, vae: AnyVAE, form: Format, text: Tensor | None, seed: int) -> Request:
-    """What `model.sampler.sample` is asked for. Given pictures between two latent frames are left to `to_pictures`."""
+def seen_of(piece: Piece, form: Format) -> list[tuple[Given, int, int]]:
+    """What the model sees of a piece's given pictures: of whom, first picture and number of pictures (`seen`)."""
+    places = [(given, seen(given.at, len(given.pictures), form)) for given in piece.given]
+    return [(given, *place) for given, place in places if place is not None]
+
+
+def to_request(
+    piece: Piece, vae: AnyVAE, form: Format, text: Tensor | None, seed: int, tile: int | None = None
+) -> Request:
+    """What `model.sampler.sample` is asked for. Given pictures between two latent frames are left to `to_pictures`.
+
+    `tile` as in `VideoVAE.encode`.
+    """
     size = form.latent_size(piece.frames)
     known, is_known, spans = None, None, []
-    for given in piece.given:
-        if (place := seen(given.at, len(given.pictures), form)) is None:
-            continue
-        first, count = place
-        latent = encode(vae, given.pictures[first - given.at :][:count])
+    for given, first, count in seen_of(piece, form):
+        latent = encode(vae, given.pictures[first - given.at :][:count], tile)
         if first == 0:
             known = torch.zeros(latent.shape[0], *size)
             known[:, : latent.shape[1]] = latent
             is_known = torch.arange(size[0]) < latent.shape[1]
         else:
             spans.append(Span(latent, first // form.temporal))
-    start = None if piece.start is None else encode(vae, piece.start)[:, : size[0]]
+    start = None if piece.start is None else encode(vae, piece.start, tile)[:, : size[0]]
     return Request(size, form.fps, text, seed, known, is_known, tuple(spans), start, piece.strength)
 
 
+def check_tile(vae: AnyVAE, tile: int | None) -> None:
+    """Raise BadInput for tiles that do not fit the VAE."""
+    if tile is not None:
+        latent = encode(vae, np.zeros((1, vae.config.spatial, vae.config.spatial, 3), np.uint8), tile)
+        to_pictures(latent, Piece(1), vae, tile)
+
+
 @torch.inference_mode()
-def encode(vae: AnyVAE, pictures: np.ndarray) -> Tensor:
+def encode(vae: AnyVAE, pictures: np.ndarray, tile: int | None = None) -> Tensor:
     """Pictures (T, H, W, 3) uint8 -> latent (C, t, h, w) on the CPU."""
     x = torch.from_numpy(np.require(pictures, requirements=["C", "W"]))[None]
-    return vae.encode_latents(from_pixels(x.to(vae.latent_mean.device)), chunk=CHUNK)[0].cpu()
+    return vae.encode_latents(from_pixels(x.to(vae.latent_mean.device)), chunk=CHUNK, tile=tile)[0].cpu()
 
 
 @torch.inference_mode()
-def to_pictures(latent: Tensor, piece: Piece, vae: AnyVAE) -> np.ndarray:
-    """Latent (C, t, h, w) -> (frames, H, W, 3) uint8, the given pictures in their places."""
+def to_pictures(latent: Tensor, piece: Piece, vae: AnyVAE, tile: int | None = None) -> np.ndarray:
+    """Latent (C, t, h, w) -> (frames, H, W, 3) uint8, the given pictures in their places; `tile` as in `encode`."""
     z = latent[None].to(vae.latent_mean.device)
     # Pretrained VAEs decode long clips in chunks of their own.
     parts = (
-        vae.decode_stream([z], chunk=CHUNK) if isinstance(vae, VideoVAE) else iter([vae.decode_latents(z)])
+        vae.decode_stream([z], chunk=CHUNK, tile=tile)
+        if isinstance(vae, VideoVAE)
+        else iter([vae.decode_latents(z, tile=tile)])
     )
     pictures = np.concatenate([to_pixels(part)[0].cpu().numpy() for part in parts])[: piece.frames]
     for given in piece.given:

@@ -2,22 +2,29 @@
 
 small = Thumbnails()
 small.write(pictures)                               # (T, H, W, 3) uint8 RGB, any number of times
-write_strip(path, [small.chosen(), ...], ["a red disc", ...])
+write_strip(path, [small.chosen(), ...], ["a red disc", ...], titles=["000 · text · 17 frames", ...])
+
+The font is DejaVu Sans: Latin, Greek, Cyrillic and some more; signs that it lacks, such as Chinese, are boxes.
 """
 
 from __future__ import annotations
 
 import os
-import textwrap
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import numpy as np
+    from PIL.ImageFont import FreeTypeFont
 
-COLUMNS, CELL_PX, TEXT_PX, GAP_PX = 6, 160, 16, 4
+#: A cell is as wide as CELL_PX, but for tall pictures, which are as high as MOST_HEIGHT_PX.
+COLUMNS, CELL_PX, MOST_HEIGHT_PX, TEXT_PX, GAP_PX = 6, 160, 288, 16, 4
+WIDTH_PX = COLUMNS * (CELL_PX + GAP_PX) + GAP_PX
 #: Rows of a contact sheet; more would make a picture that few programs open.
 MOST_ROWS = 100
+#: Lines of a prompt; of a longer one the end is left out.
+MOST_LINES = 3
 
 
 class Thumbnails:
@@ -53,28 +60,30 @@ class Thumbnails:
         return np.stack(_evenly(kept))
 
 
-def write_strip(path: Path, videos: list[np.ndarray], prompts: list[str]) -> None:
-    """A PNG with one row per video: its prompt, and six frames evenly spaced from the first to the last.
+def write_strip(
+    path: Path, videos: list[np.ndarray], prompts: list[str], titles: list[str] | None = None
+) -> None:
+    """A PNG with one row per video: its title if there are any, its prompt, and six frames evenly spaced.
 
-    Videos after the first MOST_ROWS are counted in a line at the end.
+    The frames of a row are from the first to the last. Videos after the first MOST_ROWS are counted in a line at
+    the end.
     """
-    from PIL import Image, ImageDraw, ImageFont
+    from PIL import Image, ImageDraw
 
-    font = ImageFont.load_default(size=12)
+    font = _font()
     rows = []
-    for frames, prompt in zip(videos[:MOST_ROWS], prompts[:MOST_ROWS], strict=True):
-        height = max(1, round(CELL_PX * frames.shape[1] / frames.shape[2]))
+    for number, (frames, prompt) in enumerate(zip(videos[:MOST_ROWS], prompts[:MOST_ROWS], strict=True)):
+        size = _cell(frames.shape[1], frames.shape[2])
         # Nearest keeps small pictures honest: no smoothing that the model did not make.
         cells = [
-            Image.fromarray(frame).resize((CELL_PX, height), Image.Resampling.NEAREST)
-            for frame in _evenly(list(frames))
+            Image.fromarray(frame).resize(size, Image.Resampling.NEAREST) for frame in _evenly(list(frames))
         ]
-        lines = textwrap.wrap(prompt, COLUMNS * CELL_PX // 7) or [""]
-        rows.append((lines, cells, height + 2 * GAP_PX))
+        lines = [titles[number]] if titles else []
+        rows.append(([*lines, *_wrapped(prompt, font)], cells, size[1] + 2 * GAP_PX))
     if len(videos) > MOST_ROWS:
         rows.append(([f"and {len(videos) - MOST_ROWS} more"], [], 0))
     total = sum(len(lines) * TEXT_PX + height for lines, _, height in rows)
-    sheet = Image.new("RGB", (COLUMNS * (CELL_PX + GAP_PX) + GAP_PX, total), "white")
+    sheet = Image.new("RGB", (WIDTH_PX, total), "white")
     draw, top = ImageDraw.Draw(sheet), 0
     for lines, cells, height in rows:
         for line in lines:
@@ -88,18 +97,54 @@ def write_strip(path: Path, videos: list[np.ndarray], prompts: list[str]) -> Non
     os.replace(temporary, path)
 
 
+@lru_cache(maxsize=1)
+def _font() -> FreeTypeFont:
+    """The one that matplotlib brings."""
+    import matplotlib
+    from PIL import ImageFont
+
+    return ImageFont.truetype(f"{matplotlib.get_data_path()}/fonts/ttf/DejaVuSans.ttf", 12)
+
+
+def _wrapped(text: str, font: FreeTypeFont) -> list[str]:
+    """The lines of a text, at least one; more than MOST_LINES end with an ellipsis."""
+    room, lines = WIDTH_PX - 2 * GAP_PX, [""]
+    for word in text[: MOST_LINES * WIDTH_PX].split():  # no sign is as narrow as a pixel
+        joined = f"{lines[-1]} {word}".lstrip()
+        if font.getlength(joined) <= room:
+            lines[-1] = joined
+            continue
+        lines += [""] * bool(lines[-1])
+        for sign in word:  # words that are longer than a line are broken
+            if font.getlength(lines[-1] + sign) > room:
+                lines.append("")
+            lines[-1] += sign
+    if len(lines) > MOST_LINES:
+        last = lines[MOST_LINES - 1]
+        while font.getlength(f"{last}…") > room:
+            last = last[:-1]
+        lines[MOST_LINES - 1 :] = [f"{last}…"]
+    return lines
+
+
+def _cell(height: int, width: int) -> tuple[int, int]:
+    """(width, height) in pixels of a cell for a picture: as large as the limits allow."""
+    scale = min(CELL_PX / width, MOST_HEIGHT_PX / height)
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
 def _evenly(pictures: list[np.ndarray]) -> list[np.ndarray]:
     count = min(COLUMNS, len(pictures))
     return [pictures[round(i * (len(pictures) - 1) / max(1, count - 1))] for i in range(count)]
 
 
 def _small(picture: np.ndarray) -> np.ndarray:
-    """At most as wide as a cell, by nearest neighbours, so that making it a cell later changes nothing."""
+    """At most as large as a cell, by nearest neighbours, so that making it a cell later changes nothing."""
     import numpy as np
     from PIL import Image
 
     height, width = picture.shape[:2]
-    if width <= CELL_PX:
+    size = _cell(height, width)
+    if width <= size[0]:
         return picture.copy()
-    size = CELL_PX, max(1, round(CELL_PX * height / width))
     return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.NEAREST))

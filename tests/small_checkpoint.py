@@ -1,4 +1,4 @@
-"""A checkpoint with random weights, as training would write it, on the VAE that ships with the code."""
+"""A checkpoint with random weights, as training would write it, on the VAE that ships with the code; films for it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from conftest import write_video
 from safetensors.torch import save_file
 from small_text_encoder import open_clip_text_folder
 
@@ -19,6 +21,15 @@ from pipelines.text_place import text_id
 from train.config import ConditionMix
 
 SIZE, FPS = (5, 4, 6), 8.0  # 17 pictures of 32 x 48
+HEIGHT, WIDTH = 8 * SIZE[1], 8 * SIZE[2]
+PIECE = 4 * (SIZE[0] - 1) + 1
+
+
+def film(path: Path, count: int, begin: int) -> str:
+    """Write pictures of one grey each, from `begin` to 60 more: coding hardly changes them."""
+    levels = np.linspace(begin, begin + 60, count).astype(np.uint8)
+    pictures = np.broadcast_to(levels[:, None, None, None], (count, HEIGHT, WIDTH, 3))
+    return str(write_video(path, pictures, fps=int(FPS)))
 
 
 def write_checkpoint(

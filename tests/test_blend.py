@@ -76,6 +76,13 @@ def test_sentences(text: str, sentences: list[str]) -> None:
 # The draw --------------------------------------------------------------------------------------------------
 
 
+def test_the_blend_is_that_of_dalle_3() -> None:
+    assert CaptionBlend() == CaptionBlend(
+        original=0.05, short=0.3, dense=0.7, structured=0.3, drop_share=0.1, cut_share=0.1, field_keep=0.8,
+        shuffle_share=0.5,
+    )  # fmt: skip
+
+
 def test_kinds_come_by_their_weights() -> None:
     config = CaptionBlend(original=0.05, short=1, dense=2, structured=2, drop_share=0.1)
     found = draws(config)

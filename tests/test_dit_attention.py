@@ -1,6 +1,8 @@
 """The backends of attention: each is a softmax within its segments, and those that cannot run say so."""
 
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -57,6 +59,18 @@ def test_gradients_agree() -> None:
         attention(*leaves, Layout(Q_LENGTHS, K_LENGTHS, backend=backend)).square().sum().backward()
         grads[backend] = torch.cat([x.grad.flatten() for x in leaves])  # type: ignore[union-attr]
     torch.testing.assert_close(grads["grouped"], grads["loop"], atol=1e-5, rtol=0)
+
+
+def test_half_precision_on_cpus_agrees_with_the_loop_forward_and_gradient() -> None:
+    """Where gradients are wanted, CPUs compute it without their fused kernel, whose backward pass is slow."""
+    found = {}
+    for backend in ("grouped", "loop"):
+        leaves = [x.bfloat16().requires_grad_() for x in qkv()]
+        y = attention(*leaves, Layout(Q_LENGTHS, K_LENGTHS, backend=backend))
+        assert y.dtype == torch.bfloat16
+        y.float().square().sum().backward()
+        found[backend] = torch.cat([x.flatten() for x in (y, *(x.grad for x in leaves))]).float()  # type: ignore[union-attr]
+    torch.testing.assert_close(found["grouped"], found["loop"], atol=0.03, rtol=0.03)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="fused kernels need CUDA")
@@ -116,5 +130,27 @@ def test_what_cannot_run_says_so_and_auto_takes_what_can() -> None:
     ):
         attention(q, k, v, Layout(Q_LENGTHS, K_LENGTHS, backend="flesh"))  # type: ignore[arg-type]
     assert chosen("auto", q) == "grouped"
+
+
+@pytest.mark.parametrize(
+    ("width", "kernel"),
+    [(8, "varlen"), (64, "varlen"), (256, "varlen"), (12, "grouped"), (100, "grouped"), (264, "grouped")],
+)
+def test_fused_kernels_take_heads_of_a_multiple_of_8_up_to_256(
+    width: int, kernel: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a GPU, as far as the choice looks at one: it decides by what a tensor says of itself."""
+    monkeypatch.setattr("model.attention._varlen", lambda: print)
+    monkeypatch.setattr("model.attention._fa3", lambda: None)
+    q: Any = SimpleNamespace(is_cuda=True, dtype=torch.bfloat16, shape=(5, 2, width), requires_grad=True)
+    assert chosen("auto", q) == kernel
+    if kernel == "grouped":
+        with pytest.raises(
+            BadInput, match=f"multiple of 8 up to 256 features, and these have {width}. Choose auto"
+        ):
+            chosen("varlen", q)
+
+
+def test_lengths_of_0_are_refused() -> None:
     with pytest.raises(ValueError, match="at least 1"):
         Layout((3, 0), (1, 1))

@@ -153,3 +153,24 @@ def test_texts_are_filled_up_with_zeros_that_count_or_cut() -> None:
     torch.nn.init.normal_(dit.blocks[0].cross_attention.out.weight)
     straight = dit(make_pack([replace(clips()[0], text=text)], SHAPE))
     assert (dit(make_pack([replace(clips()[0], text=text)], shape)) - straight).abs().max() > 1e-2
+
+
+def test_half_precision_keeps_levels_and_the_residual_stream_whole() -> None:
+    """4 blocks of width 128: relative errors were 0.0084 with both in bfloat16, and are 0.0046 with neither."""
+    torch.manual_seed(0)
+    dit = DiT(DiTConfig(width=128, depth=4, heads=2, ffn=512, text_width=12)).requires_grad_(False)
+    for p in dit.parameters():
+        p += 0.05 * torch.randn_like(p)
+    levels = (0.05, 0.3, 0.7, 0.95)
+    pack = make_pack(
+        [Clip(torch.randn(16, 5, 8, 8), 16.0, torch.randn(7, 12), t) for t in levels], dit.config
+    )
+    whole = dit(pack)
+    seen: list[Tensor] = []
+    dit.blocks[2].register_forward_hook(lambda _, inputs, output: seen.append(output))
+    with torch.autocast("cpu", torch.bfloat16):
+        half = dit(pack)
+        embedding, modulation = dit.level(pack.levels)
+    assert half.dtype == torch.bfloat16
+    assert embedding.dtype == modulation.dtype == seen[0].dtype == torch.float32
+    assert (half.float() - whole).square().mean().sqrt() / whole.std() < 0.006

@@ -57,7 +57,7 @@ def test_captions_against_what_is_to_be_seen(
         assert short[judge]["colour"]["right"] == 2
         assert short[judge]["all"]["right"] == 14
     assert dense["flow"]["direction"]["accuracy"] == 1
-    assert "| short | pixels | 1.000 | 0.667 |" in capsys.readouterr().out
+    assert "| short | pixels | 1.000 ± 0.000 | 0.667 ± 0.272 |" in capsys.readouterr().out
     lines = [json.loads(line) for line in (tmp_path / "clips.jsonl").read_text().splitlines()]
     assert {line["clip_id"] for line in lines} == {f"{number:016x}" for number in range(3)}
     with Image.open(tmp_path / "evaluation.png") as picture:

@@ -7,14 +7,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from pipelines.demo.prompts import VALUES
 from pipelines.demo.world import Scene, draw_scene, render, stand_still
 from pipelines.evaluate import EvaluateConfig
 from pipelines.evaluate_flicker import flicker
 from pipelines.evaluate_flow import object_course, object_direction
 from pipelines.evaluate_frechet import frechet_distance
-from pipelines.evaluate_judge import Judge
+from pipelines.evaluate_judge import Judge, views
 from pipelines.evaluate_models import Setting
-from pipelines.evaluate_results import blind_guess, figures, shares
+from pipelines.evaluate_shares import blind_guess, figures, shares, standard_error
+from pipelines.evaluate_table import share_told
 from pipelines.evaluate_world import Measured, examined, held_out_prompts, true_clip
 
 #: Scenes that no threshold was ever looked at with.
@@ -160,15 +162,83 @@ def test_prompts_are_held_out_and_a_function_of_the_seed() -> None:
     assert all(len(prompt.asked) == 5 for prompt in prompts)
 
 
+def test_the_distance_sees_time() -> None:
+    """True clips of which all objects go left against the same ones, their frames in another order or changed."""
+    prompts, rng = held_out_prompts(EvaluateConfig("", prompts=96), SETTING), np.random.default_rng(0)
+    lefts = [
+        replace(p.scene, direction="left", start=(0.8, p.scene.start[1]), camera="static") for p in prompts
+    ]
+    clips = [render(scene, n_frames=9, fps=6, width=64, height=64) for scene in lefts]
+    judge, every = Judge(), np.arange(9)
+    features = judge.features(clips)
+    true, other = features[:48], features[48:]
+    assert true.shape == (48, 2 * 128)
+    floor = frechet_distance(other, true)  # of other scenes that move alike
+
+    def distance(order: np.ndarray | None = None, even: float = 1) -> float:
+        changed = [clip[rng.permutation(9) if order is None else order].copy() for clip in clips[:48]]
+        for clip in changed:
+            clip[::2] = clip[::2] * even  # four moments of nine frames are odd ones and see nothing of it
+        return frechet_distance(judge.features(changed), true)
+
+    found = {
+        "the same": distance(every),
+        "reversed": distance(every[::-1]),
+        "frozen": distance(every * 0 + 4),
+        "shuffled": distance(),
+        "every second frame black": distance(every, even=0),
+        "every second frame dim": distance(every, even=0.5),
+    }
+    assert found.pop("the same") == 0
+    assert min(found.values()) > 2 * floor, (floor, found)
+
+
+@pytest.mark.parametrize("frames", [1, 2, 3, 4, 5, 7, 8, 9, 17, 33])
+def test_views_hold_every_frame(frames: int) -> None:
+    video = np.arange(frames)[:, None, None, None]
+    found = [view.ravel().tolist() for view in views(video)]
+    assert {number for view in found for number in view} == set(range(frames))
+    assert {len(view) for view in found} == {min(4, frames)}
+    if frames == 9:
+        assert found == [[0, 2, 4, 6], [1, 3, 5, 7], [2, 4, 6, 8]]
+
+
 def test_shares_by_hand() -> None:
-    counts = {"kind": {"asked": 4, "right": 3, "none": 1}, "colour": {"asked": 0, "right": 0, "none": 0}}
-    found = shares(counts)
+    asked = [
+        {"kind": "disc", "size": "large"},
+        {"kind": "star"},
+        {"kind": "ring", "size": "small"},
+        {"kind": "cross"},
+    ]
+    seen: list[dict[str, str | None]] = [
+        {"kind": "disc", "size": "large"}, {"kind": "star", "size": None}, {"kind": "ring", "size": None},
+        {"kind": None, "size": "small"},
+    ]  # fmt: skip
+    found = shares(asked, [{**dict.fromkeys(VALUES), **one} for one in seen])
     assert found["kind"] == {
         "asked": 4,
         "right": 3,
         "none": 1,
         "accuracy": 0.75,
-        "error": pytest.approx(0.2165, abs=1e-4),
+        "error": pytest.approx((0.75 * 0.25 / 4) ** 0.5),
     }
-    assert found["colour"]["accuracy"] is None
-    assert found["all"]["accuracy"] == 0.75
+    assert found["size"]["accuracy"] == 0.5
+    assert (found["colour"]["accuracy"], found["colour"]["error"]) == (None, None)
+    assert found["all"]["accuracy"] == 4 / 6
+    # 2 of 2, 1 of 1, 1 of 2 and 0 of 1 right: off by 2/3, 1/3, -1/3 and -2/3.
+    assert found["all"]["error"] == pytest.approx((10 / 9) ** 0.5 / 6)
+
+
+def test_attributes_that_are_right_together_tell_no_more_than_one() -> None:
+    """The error is the spread of shares over other prompts, which independent attributes would halve and more."""
+    rng = np.random.default_rng(0)
+    right = 5 * (rng.random((4000, 100)) < 0.7)  # per video all five or none
+    spread = right.sum(axis=1).std() / 500
+    assert standard_error([(int(one), 5) for one in right[0]]) == pytest.approx(spread, rel=0.15)
+    assert standard_error([(5, 5)]) is None
+
+
+def test_shares_are_told_with_their_errors() -> None:
+    assert share_told({"accuracy": 0.74, "error": 0.0196}) == "0.740 ± 0.020"
+    assert share_told({"accuracy": 1 / 6, "error": None}) == "0.167"
+    assert share_told({"accuracy": None, "error": None}) == "–"

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.sample_chain import Ends, Story, backward, bridge, forward
+from pipelines.sample_chain import Ends, Story, backward, between, bridge, forward
 from pipelines.sample_files import Mp4File
 from pipelines.sample_format import Format
 from pipelines.sample_pieces import Piece, seen
@@ -34,7 +34,9 @@ def numbered(first: int, count: int) -> np.ndarray:
     return np.arange(first, first + count).reshape(-1, 1, 1, 1).repeat(3, axis=3)
 
 
-def run(story: Story, form: Format, answer: Callable[[Piece], np.ndarray]) -> list[Piece]:
+def run(
+    story: Story, form: Format, answer: Callable[[Piece], np.ndarray], on_grid: bool = True
+) -> list[Piece]:
     """Tell a story; checks every piece on the way."""
     pieces = []
     piece = next(story, None)
@@ -42,8 +44,10 @@ def run(story: Story, form: Format, answer: Callable[[Piece], np.ndarray]) -> li
         pieces.append(piece)
         assert piece.frames <= form.piece
         for given in piece.given:
-            # All that is given stands on the grid of latent frames.
-            assert seen(given.at, len(given.pictures), form) == (given.at, len(given.pictures))
+            place = seen(given.at, len(given.pictures), form)
+            assert place is not None
+            if on_grid:  # all that is given stands on the grid of latent frames
+                assert place == (given.at, len(given.pictures))
             assert given.at + len(given.pictures) <= piece.frames
         assert sum(len(given.pictures) for given in piece.given) < piece.frames
         try:
@@ -91,6 +95,24 @@ def test_bridges_lead_from_end_to_beginning(form: Format, frames: int | None, th
     else:
         assert len(pieces) == 1
         assert last.frames == form.piece
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("frames", [1, 2, 3, 5, 8, 23, 50])
+@pytest.mark.parametrize("there", [8, 9, 30])
+def test_what_is_between_two_parts_is_filled_to_the_picture(form: Format, frames: int, there: int) -> None:
+    """Whatever the number: the model sees both ends in the last piece, and so does every part of a latent frame."""
+    shown: list[np.ndarray] = []
+    head = numbered(100 + there + frames, there)
+    pieces = run(between(form, numbered(100, there), head, frames, shown.append), form, counting_on, False)
+    found = np.concatenate(shown).ravel()[::3].tolist()
+    assert found == list(range(100 + there, 100 + there + frames))
+    assert [given.at == 0 for given in pieces[-1].given] == [True, False]
+    # One picture that begins no latent frame: a piece before it makes up for that.
+    if frames >= form.temporal:
+        shown.clear()
+        pieces = run(between(form, numbered(100, there), head[:1], frames, shown.append), form, counting_on)
+        assert np.concatenate(shown).ravel()[::3].tolist() == found
 
 
 def test_the_grid_of_given_pictures() -> None:

@@ -1,7 +1,7 @@
 """Every mode of `reelmill sample`, from files to files: what is given comes back, in latents and in pixels."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,9 +10,8 @@ import av
 import numpy as np
 import pytest
 import torch
-from conftest import write_video
 from PIL import Image
-from small_checkpoint import FPS, SIZE, write_checkpoint
+from small_checkpoint import FPS, HEIGHT, PIECE, WIDTH, film, write_checkpoint
 from torch import Tensor
 
 import pipelines.generate as generate_module
@@ -21,9 +20,6 @@ from model.vae import VideoVAE, from_pixels, load_vae, to_pixels
 from pipelines.demo.weights import embedded
 from pipelines.sample import main
 from pipelines.sample_pictures import video_pictures
-
-HEIGHT, WIDTH = 8 * SIZE[1], 8 * SIZE[2]
-PIECE = 4 * (SIZE[0] - 1) + 1
 
 
 @pytest.fixture(scope="module")
@@ -44,12 +40,6 @@ class Films:
     b: str
     first: np.ndarray
     second: np.ndarray
-
-
-def film(path: Path, count: int, begin: int) -> str:
-    levels = np.linspace(begin, begin + 60, count).astype(np.uint8)
-    pictures = np.broadcast_to(levels[:, None, None, None], (count, HEIGHT, WIDTH, 3))
-    return str(write_video(path, pictures, fps=int(FPS)))
 
 
 @pytest.fixture(scope="module")
@@ -255,6 +245,26 @@ def test_connecting_two_videos(
     assert len(pictures_of(tmp_path / "between" / "000.mp4")) == 7
 
 
+@pytest.mark.parametrize(("options", "frames"), [(["--extend=both", "--frames=8"], 16), (["--loop"], 15)])
+def test_what_is_generated_alone(
+    checkpoint: Path,
+    tmp_path: Path,
+    drawn: Drawn,
+    vae: VideoVAE,
+    films: Films,
+    options: list[str],
+    frames: int,
+) -> None:
+    (row,) = run(checkpoint, tmp_path, f"--video={films.a}", *options, "--only_generated")
+    found = pictures_of(tmp_path / "000.mp4")
+    assert len(found) == row["frames"] == frames
+    # 8 of 13 pictures before the video, 8 after its last 5; or 15 between its last and its first one.
+    parts = [(0, slice(0, 8)), (1, slice(5, 13))] if frames == 16 else [(0, slice(1, 16))]
+    made = np.concatenate([vae_pictures(vae, drawn.latents[number])[part] for number, part in parts])
+    errors = [np.abs(found.astype(int) - np.roll(made, by, axis=0)).mean() for by in (-1, 0, 1)]
+    assert errors[1] < 0.5 * min(errors[0], errors[2])
+
+
 def test_connecting_over_more_than_a_piece(
     checkpoint: Path, tmp_path: Path, drawn: Drawn, films: Films
 ) -> None:
@@ -288,7 +298,7 @@ def test_keeping_parts_of_a_video(
     checkpoint: Path, tmp_path: Path, drawn: Drawn, vae: VideoVAE, films: Films
 ) -> None:
     """Of 11-18 the model sees 12 to 16: latent frames begin at multiples of four, and hold four pictures."""
-    (row,) = run(checkpoint, tmp_path, f"--video={films.a}", "--keep=0-4,11-18")
+    (row,) = run(checkpoint, tmp_path, f"--video={films.a}", "--keep=0-4,11-18", "--piece=21")
     assert row["asked"]["keep"] == "0-4,11-18"
     assert_given(drawn, vae, 0, films.first[:5], [(3, films.first[12:17])])
     found = pictures_of(tmp_path / "000.mp4")
@@ -301,9 +311,34 @@ def test_keeping_parts_of_a_video(
 def test_keeping_an_ending_alone(
     checkpoint: Path, tmp_path: Path, drawn: Drawn, vae: VideoVAE, films: Films
 ) -> None:
-    run(checkpoint, tmp_path, f"--video={films.b}", "--keep=8-12", "--frames=20")
+    run(checkpoint, tmp_path, f"--video={films.b}", "--keep=8-12", "--frames=20", "--piece=20")
     assert_given(drawn, vae, 0, None, [(2, films.second[8:13])])
     assert len(pictures_of(tmp_path / "000.mp4")) == 20
+
+
+def test_parts_of_a_long_video_are_kept_in_a_chain(
+    checkpoint: Path, tmp_path: Path, drawn: Drawn, vae: VideoVAE, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """60 pictures in pieces of 17: 10 before the first part, 4 and 20 between parts, 9 after the last one."""
+    path = film(tmp_path / "long.mp4", 60, 30)
+    there = np.concatenate(list(video_pictures(path, FPS, (HEIGHT, WIDTH))))
+    (row,) = run(checkpoint, tmp_path, f"--video={path}", "--keep=10-18,23-23,44-50")
+    found = pictures_of(tmp_path / "000.mp4")
+    assert len(found) == row["frames"] == 60
+    for first, last in ((10, 18), (23, 23), (44, 50)):
+        assert_shows(found[first : last + 1], there[first : last + 1])
+    assert max(request.size[0] for request in drawn.requests) <= 5
+    # Before the first part: 12 pictures, of which 2 go.
+    assert_given(drawn, vae, 0, None, [(3, there[10:15])])
+    # 23 alone would not begin a latent frame after 4 pictures, so one is drawn by itself first.
+    assert_given(drawn, vae, 1, there[14:19], [])
+    made = vae_pictures(vae, drawn.latents[1])[5:6]
+    assert_given(drawn, vae, 2, made, [(1, there[23:24])])
+    # 20 pictures are more than a piece: 5 go on from what is there, 15 lead over to 44.
+    between = vae_pictures(vae, drawn.latents[2])[1:4]
+    assert_given(drawn, vae, 3, np.concatenate([made, between, there[23:24]]), [])
+    assert_given(drawn, vae, 4, vae_pictures(vae, drawn.latents[3])[9:10], [(4, there[44:45])])
+    assert_given(drawn, vae, 5, there[46:51], [])
 
 
 def test_tokens_of_several_latent_frames_are_never_given_in_part(
@@ -350,81 +385,3 @@ def test_no_prompt_is_needed_where_pictures_are_given(
     told = [f"--checkpoint={checkpoint}", f"--out={tmp_path}", "--sampler.steps=1", "--device=cpu"]
     assert main([*told, f"--video={films.b}", "--extend=forward"]) == 0
     assert drawn.requests[0].text is None
-
-
-Options = Callable[[Path, Films], list[str]]
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (lambda p, f: ["--prompts=no.txt"], "cannot read the prompts no.txt"),
-        (lambda p, f: [f"--video={f.a}"], "--video needs to know what for: give --extend, --loop or --keep"),
-        (lambda p, f: ["--extend=both"], "--extend needs a video"),
-        (
-            lambda p, f: [f"--video={f.a}", "--image=x.png", "--loop"],
-            "--image and --video do not go together",
-        ),
-        (
-            lambda p, f: [f"--video={f.a}", "--extend=both", "--loop"],
-            "--extend and --loop do not go together",
-        ),
-        (lambda p, f: [f"--edit={f.a}", "--loop"], "--loop and --edit do not go together"),
-        (lambda p, f: ["--connect=[a.mp4]"], "--connect needs two videos, not 1"),
-        (lambda p, f: [f"--edit={f.a}", "--strength=1.2"], "--strength=1.2 must be from 0"),
-        (lambda p, f: [f"--edit={p / 'text.mp4'}"], "text.mp4: not a readable video"),
-        (lambda p, f: ["--edit=missing.mp4"], "cannot read the video missing.mp4"),
-        (lambda p, f: [f"--image={p / 'text.mp4'}"], "cannot read the picture"),
-        (lambda p, f: ["--image=missing.png"], "cannot read the picture missing.png"),
-        (lambda p, f: [f"--video={f.a}", "--keep=0-8,18-21"], "--keep 18-21: there are 21 pictures"),
-        (lambda p, f: [f"--video={f.a}", "--keep=8-4"], "no list of picture numbers in rising order"),
-        (lambda p, f: [f"--video={f.a}", "--keep=0-8,4-9"], "no list of picture numbers in rising order"),
-        (lambda p, f: [f"--video={f.a}", "--keep=5-7"], "give 4-7 or 5-8"),
-        (lambda p, f: [f"--video={f.a}", "--keep=0-20"], "keeps all 21 pictures"),
-        (
-            lambda p, f: ["--loop", "--frames=10"],
-            "--frames=10 is too short for a loop, of which 15 lead back",
-        ),
-        (lambda p, f: ["--fps=0"], "--fps=0.0: give pictures per second"),
-        (lambda p, f: ["--frames=0"], "--frames=0: give at least 1"),
-        (lambda p, f: ["--piece=0"], "--piece=0: give at least 1"),
-        (lambda p, f: ["--width=40"], "--width=40 must be a multiple of 16 pixels, such as 32"),
-    ],
-)
-def test_what_a_person_can_mend_is_one_line(
-    checkpoint: Path,
-    films: Films,
-    tmp_path: Path,
-    capfd: pytest.CaptureFixture[str],
-    options: Options,
-    message: str,
-) -> None:
-    (tmp_path / "text.mp4").write_text("this is no video")
-    told = [f"--checkpoint={checkpoint}", f"--out={tmp_path}", "--prompt=a star", "--sampler.steps=1"]
-    assert main([*told, *options(tmp_path, films)]) == 2
-    error = [line for line in capfd.readouterr().err.strip().splitlines() if "error" in line]
-    assert len(error) == 1
-    assert message in error[0]
-
-
-@pytest.mark.parametrize(
-    ("condition", "options", "message"),
-    [
-        ({"prefix": 0, "random": 0}, ["--extend=forward"], "a given prefix: its weights condition.prefix"),
-        ({"suffix": 0, "random": 0}, ["--extend=both"], "a given ending"),
-        ({"both_ends": 0, "random": 0}, ["--loop"], "a given both ends"),
-        ({"both_ends": 0, "suffix": 0, "random": 0}, ["--keep=0-4,8-12"], "later pictures"),
-    ],
-)
-def test_a_checkpoint_that_was_never_shown_such_things_is_refused(
-    films: Films,
-    tmp_path: Path,
-    capfd: pytest.CaptureFixture[str],
-    condition: dict[str, float],
-    options: list[str],
-    message: str,
-) -> None:
-    checkpoint = write_checkpoint(tmp_path, **condition)
-    told = [f"--checkpoint={checkpoint}", f"--out={tmp_path / 'out'}", "--prompt=a star"]
-    assert main([*told, f"--video={films.a}", *options]) == 2
-    assert message in capfd.readouterr().err

@@ -1,8 +1,11 @@
 """`reelmill train` and `reelmill sample` from latents to videos that play, on random weights of the real kinds."""
 
 import json
+import re
 import shutil
+import sys
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -12,11 +15,17 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from small_latents import VAE_ID, random_clips, write_latents
 from small_text_encoder import open_clip_text_folder
+from torch import nn
 
-from model.vae import VAEConfig, VideoVAE, save_vae, vae_id
+from model.dit import DiT
+from model.text import TextEncoder, load_text_encoder
+from model.vae import VAEConfig, VideoVAE, from_pixels, save_vae, to_pixels, vae_id
+from pipelines import sample_model
+from pipelines.demo.steps import Places
 from pipelines.encode_plan import fingerprint
+from pipelines.sample import SampleCommand
 from pipelines.sample import main as sample_main
-from pipelines.sample_files import GifFile, Mp4File, PngFile, VideoFile, write_mp4
+from pipelines.sample_pieces import Piece, encode, to_pictures
 from pipelines.train import main as train_main
 
 PROMPTS = ["a small red disc moves left", "a star, [red]: {small}"]
@@ -86,7 +95,7 @@ def test_videos_open_with_the_frames_asked_for(run: Path, tmp_path: Path) -> Non
         assert stream.codec_context.name == "h264"
     with Image.open(tmp_path / "strip.png") as strip:
         assert strip.size[0] == 6 * 164 + 4
-        assert strip.size[1] == 2 * (16 + 240 + 8)
+        assert strip.size[1] == 2 * (16 + 16 + 240 + 8)  # title, prompt, pictures
 
 
 def test_defaults_are_what_the_model_was_mostly_trained_on(run: Path, tmp_path: Path) -> None:
@@ -169,44 +178,6 @@ def test_a_failing_upsampler_stops_no_video(
     assert "warning: the prompt 'a star' is used as it stands" in capfd.readouterr().err
 
 
-def test_an_mp4_shows_the_frames_it_was_given(tmp_path: Path) -> None:
-    frames = np.stack([np.full((33, 48, 3), level, np.uint8) for level in (20, 90, 160, 230)])
-    write_mp4(tmp_path / "grey.mp4", frames, 29.97)
-    found, stream = frames_of(tmp_path / "grey.mp4")
-    assert [round(float(frame.mean()) / 10) * 10 for frame in found] == [20, 90, 160, 230]
-    assert found[0].shape == (32, 48, 3)  # yuv420p has even sides
-    assert float(stream.average_rate) == pytest.approx(29.97, abs=0.01)
-
-
-def test_a_gif_shows_the_frames_it_was_given_at_their_rate(tmp_path: Path) -> None:
-    frames = np.zeros((6, 33, 48, 3), np.uint8)
-    frames[..., 0], frames[:, :16, :, 1] = 40 * np.arange(6)[:, None, None], 200
-    with GifFile(tmp_path / "a.gif", (33, 48), 8.0) as file:
-        file.write(frames[:2])
-        file.write(frames[2:])
-        assert not (tmp_path / "a.gif").exists()  # it appears whole
-    with Image.open(tmp_path / "a.gif") as gif:
-        assert (gif.n_frames, gif.size, gif.info["loop"]) == (6, (48, 33), 0)  # type: ignore[attr-defined]
-        total_ms = 0
-        for number, frame in enumerate(frames):
-            gif.seek(number)
-            total_ms += gif.info["duration"]
-            assert np.abs(np.asarray(gif.convert("RGB")).astype(int) - frame).max() <= 2
-    assert total_ms == pytest.approx(750, abs=20)  # GIF counts in hundredths of a second
-
-
-def test_a_file_that_is_given_up_leaves_nothing(tmp_path: Path) -> None:
-    def begin(kind: type[VideoFile]) -> None:
-        with kind(tmp_path / f"a{kind.suffix}", (32, 48), 8.0) as file:
-            file.write(np.zeros((2, 32, 48, 3), np.uint8))
-            raise KeyError
-
-    for kind in (Mp4File, GifFile, PngFile):
-        with pytest.raises(KeyError):
-            begin(kind)
-    assert not list(tmp_path.iterdir())
-
-
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
@@ -247,3 +218,111 @@ def test_a_vae_of_other_weights_is_refused(
     )
     assert code == 2
     assert "the model was trained on latents of tiny-4x8x8-" in capfd.readouterr().err
+
+
+def test_the_last_weights_are_drawn_from_when_asked_for(run: Path, tmp_path: Path) -> None:
+    checkpoint = tmp_path / "both"
+    shutil.copytree(run / "checkpoints" / "step-00000002", checkpoint)
+    weights = load_file(checkpoint / "ema.safetensors")
+    torch.manual_seed(0)
+    moved = {name: w + 0.1 * torch.randn_like(w) for name, w in weights.items()}
+    save_file(moved, checkpoint / "model.safetensors")
+    other = tmp_path / "other"
+    shutil.copytree(checkpoint, other)
+    save_file(moved, other / "ema.safetensors")
+    options = ["--prompt=a star", "--frames=1", "--sampler.steps=1", "--device=cpu"]
+    pictures = {}
+    for name, folder, choice in (
+        ("ema", checkpoint, []),
+        ("model", checkpoint, ["--weights=model"]),
+        ("moved", other, []),
+    ):
+        out = tmp_path / name
+        assert sample_main([f"--checkpoint={folder}", f"--out={out}", *options, *choice]) == 0
+        pictures[name] = (out / "000.png").read_bytes()
+        (row,) = json.loads((out / "prompts.json").read_text())
+        assert row["model"]["weights"] == ("model" if choice else "ema")
+    assert pictures["model"] == pictures["moved"] != pictures["ema"]
+
+
+def test_an_empty_prompt_is_not_written_out(
+    run: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """There is nothing to write out, and nothing to warn of; other prompts keep their rewrites."""
+    Image.new("RGB", (48, 32), "red").save(tmp_path / "red.png")
+    rows = [{"prompt": ""}, {"prompt": "a red disc moves left"}]
+    (tmp_path / "prompts.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    options = [f"--checkpoint={run}", f"--out={tmp_path / 'out'}", "--sampler.steps=1", "--frames=2"]
+    options += [f"--image={tmp_path / 'red.png'}", "--upsample.backend=world", "--upsample.variants=2"]
+    assert sample_main([*options, f"--prompts={tmp_path / 'prompts.jsonl'}"]) == 0
+    assert "as it stands" not in capfd.readouterr().err
+    told = json.loads((tmp_path / "out" / "prompts.json").read_text())
+    assert [(row["original"], row["variant"], row["accepted"]) for row in told] == [
+        ("", 0, False),
+        ("", 1, False),
+        (rows[1]["prompt"], 0, True),
+        (rows[1]["prompt"], 1, True),
+    ]
+    assert sample_main(options) == 0
+    assert "as it stands" not in capfd.readouterr().err
+
+
+def test_the_example_of_the_help_is_the_run_of_the_demo(capfd: pytest.CaptureFixture[str]) -> None:
+    assert sample_main(["--help"]) == 0
+    shown = capfd.readouterr().out + str(sys.modules[SampleCommand.__module__].__doc__)
+    checkpoints = set(re.findall(r"--checkpoint (demo\S+)", shown))
+    assert checkpoints == {str(Places(Path("demo-run")).run)}
+
+
+def test_large_pictures_go_through_the_vae_in_tiles(run: Path, tmp_path: Path) -> None:
+    """Of 48 x 64 pixels in tiles of 16, both ways: nearly the same pictures, but not to the bit."""
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 255, (48, 64, 3), np.uint8)).save(tmp_path / "noise.png")
+    options = [f"--checkpoint={run}", "--prompt=a", "--sampler.steps=1", "--device=cpu", "--frames=5"]
+    options += [f"--image={tmp_path / 'noise.png'}", "--width=64", "--height=48"]
+    found = {}
+    for name, tile in (("whole", []), ("tiles", ["--tile=16"]), ("large", ["--tile=512"])):
+        assert sample_main([*options, *tile, f"--out={tmp_path / name}"]) == 0
+        found[name] = np.stack(frames_of(tmp_path / name / "000.mp4")[0])
+    assert np.array_equal(found["whole"], found["large"])
+    assert not np.array_equal(found["whole"], found["tiles"])
+
+
+def test_tiles_are_for_encoding_and_for_decoding() -> None:
+    torch.manual_seed(0)
+    vae = VideoVAE(VAEConfig(widths=(8, 8, 8))).eval()
+    pictures = np.random.default_rng(0).integers(0, 255, (5, 48, 64, 3), np.uint8)
+    whole, tiles = (encode(vae, pictures, tile) for tile in (None, 16))
+    with torch.inference_mode():
+        assert torch.equal(tiles, vae.encode_latents(from_pixels(torch.from_numpy(pictures)[None]), 8, 16)[0])
+        expected = to_pixels(vae.decode_latents(whole[None], chunk=8, tile=16))[0].numpy()
+    assert not torch.equal(whole, tiles)
+    assert np.array_equal(to_pictures(whole, Piece(5), vae, 16), expected)
+    assert not np.array_equal(to_pictures(whole, Piece(5), vae), expected)
+
+
+def test_everything_is_on_the_device(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The text encoder too. There may be no GPU here, so one is made believe: its name is all that is looked at."""
+    told = []
+
+    def loading(place: str, device: str = "cpu") -> TextEncoder:
+        told.append(device)
+        return load_text_encoder(place)
+
+    move = nn.Module.to
+
+    def moving(self: nn.Module, *to: Any, **options: Any) -> nn.Module:
+        if to[:1] == ("cuda",) or to[:1] == ("cpu",):
+            told.append(to[0])
+            return self
+        return move(self, *to, **options)
+
+    monkeypatch.setattr(sample_model, "load_text_encoder", loading)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for kind in (VideoVAE, DiT):
+        monkeypatch.setattr(kind, "to", moving)
+    assert sample_model.load_model(str(run), device="cuda").device == "cuda"
+    assert told == ["cuda"] * 3
+    told.clear()
+    sample_model.load_model(str(run), device="cpu")
+    assert told == ["cpu"] * 3

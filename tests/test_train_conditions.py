@@ -290,6 +290,12 @@ def test_an_index_that_tells_other_spans_than_there_are_is_refused(data: LatentD
     data.clips[0] = entry
 
 
+def test_the_mix_is_that_of_the_design() -> None:
+    assert ConditionMix() == ConditionMix(
+        text=0.5, first_frame=0.2, prefix=0.1, suffix=0.05, both_ends=0.1, random=0.05, noise=0.02
+    )
+
+
 def test_bad_weights() -> None:
     with pytest.raises(BadInput, match=r"condition.prefix is -1, must be 0 or more"):
         ConditionMix(prefix=-1)

@@ -6,7 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from small_latents import CHANNELS, TEXT_WIDTH, VAE_ID, random_clips, with_sentences, write_latents
+from small_latents import (
+    CHANNELS,
+    TEXT_WIDTH,
+    VAE_ID,
+    random_clips,
+    random_given,
+    with_sentences,
+    write_latents,
+)
 
 from model.config import DiTConfig
 from model.errors import BadInput
@@ -152,9 +160,41 @@ def test_target_is_the_way_from_clip_to_noise(dataset: Path) -> None:
     torch.testing.assert_close(token_errors(torch.zeros_like(batch.target), batch).sum(), expected)
 
 
+def test_each_clip_has_a_noise_level_of_its_own(dataset: Path) -> None:
+    data = LatentDataset(str(dataset))
+    batch = make_batch(data, [0, 1, 2, 4], 3, CONFIG, SHAPE)
+    draws = [
+        draw_clip(entry.clip_id, 3, (CHANNELS, *entry.size), dict.fromkeys(entry.kinds, 1), n, CONFIG)
+        for entry, n in zip((data.clips[i] for i in (0, 1, 2, 4)), (80, 75, 16, 75), strict=True)
+    ]
+    assert len({draw.t for draw in draws}) == 4
+    torch.testing.assert_close(batch.pack.levels, torch.tensor([0.0, *(draw.t for draw in draws)]))
+
+
+@pytest.mark.parametrize("part", ["latent", "dense", "keyframes", "suffix"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_what_is_not_finite_is_told_of_its_clip(tmp_path: Path, part: str, value: float) -> None:
+    clips = random_clips(4)
+    given = random_given(clips)
+    clip_id, latent, texts = clips[1]
+    {"latent": latent, **texts, **given[clip_id]}[part].view(-1)[5] = value
+    data = LatentDataset(str(write_latents(tmp_path, clips, given=given)))
+    message = rf"clip {clip_id} in .*__00001.tar has numbers that are not finite in {part}. Encode"
+    with pytest.raises(BadInput, match=message):
+        data.read_given(1)
+    for number in (0, 2, 3):
+        data.read_given(number)
+
+
+def test_a_picture_has_no_frame_rate(dataset: Path) -> None:
+    data = LatentDataset(str(dataset))
+    data.clips[2] = replace(data.clips[2], fps=0.0)  # as the index tells of a picture
+    assert make_batch(data, [2], 0, CONFIG, SHAPE).pack.lengths == (16,)
+
+
 def test_an_idle_rank_gets_a_clip_without_loss(dataset: Path) -> None:
     batch = make_batch(LatentDataset(str(dataset)), [], 0, CONFIG, SHAPE)
-    assert (sum(batch.generated), batch.captions, batch.conditions) == (0, (), ())
+    assert (sum(batch.generated), batch.captions, batch.conditions, batch.n_tokens) == (0, (), (), 0)
     assert not token_errors(torch.ones_like(batch.target), batch).any()
 
 
@@ -173,5 +213,13 @@ def test_the_feed_follows_the_plan(dataset: Path) -> None:
     resumed = next(iter(Feed(data, plan, steps[2].after, CONFIG, SHAPE)))
     assert torch.equal(resumed.batches[0].pack.tokens, steps[3].batches[0].pack.tokens)
     for rank in range(2):
-        half = next(iter(Feed(data, plan, Cursor(), CONFIG, SHAPE, rank=rank, ranks=2)))
+        half = next(iter(Feed(data, plan, Cursor(group=1), CONFIG, SHAPE, rank=rank, ranks=2)))
         assert torch.equal(half.batches[0].pack.tokens, steps[rank].batches[0].pack.tokens)
+    # With more packs per rank they are dealt in a snake.
+    tight = PackPlan(lambda epoch: np.array(tokens), PackingConfig(budget=80), seed=0, flops=np.square)
+    packs, _ = tight.step(Cursor(), 4)
+    for rank, mine in enumerate(((0, 3), (1, 2))):
+        two = replace(CONFIG, accumulate=2)
+        half = next(iter(Feed(data, tight, Cursor(), two, SHAPE, rank=rank, ranks=2)))
+        for i, batch in zip(mine, half.batches, strict=True):
+            assert torch.equal(batch.pack.tokens, make_batch(data, packs[i], 0, two, SHAPE).pack.tokens)

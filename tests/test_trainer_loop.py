@@ -9,17 +9,20 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from small_latents import random_clips, random_given, with_sentences, write_latents
+from small_latents import TEXT_WIDTH, random_clips, random_given, with_sentences, write_latents
 
-from model.config import DiTConfig, FlowConfig, SizeConfig
+from model.attention import head_warning
+from model.config import PRESETS, DiTConfig, FlowConfig, SizeConfig
 from model.dit import DiT, load_dit
 from model.errors import BadInput
 from model.sample_config import SampleConfig
 from model.sampler import Request, sample
+from train.batch import make_batch
 from train.blend import Choice, draw_caption
 from train.caption_features import outline
 from train.checkpoint import checkpoints
@@ -93,19 +96,60 @@ def whole(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
-def test_the_run_leaves_its_records(whole: Path) -> None:
-    found = losses(whole)
-    assert [step for step, _, _ in found] == list(range(1, 15))
+def test_the_run_leaves_its_records(dataset: Path, whole: Path) -> None:
     assert [path.name for path in checkpoints(whole)] == ["step-00000012", "step-00000014"]  # keep=2
-    row = rows_of(whole)[-1]
-    assert row["epoch"] == 0 or row["epoch"] >= 1
-    assert 0 <= row["padding_share"] < 1
-    assert (
-        row["tokens"]
-        == sum(json.loads(line)["tokens_per_s"] > 0 for line in (whole / "metrics.jsonl").open())
-        or row["tokens"] > 14
+    config = config_for(dataset, whole)
+    plan, cursor, tokens = plan_of(LatentDataset(config.dataset), config), Cursor(), 0
+    rows = rows_of(whole)
+    assert [row["step"] for row in rows] == list(range(1, 15))
+    for row in rows:
+        (pack,), after = plan.step(cursor, 1)
+        used = int(plan.n_tokens(cursor.epoch)[pack].sum())
+        tokens += used
+        assert (row["epoch"], row["tokens"], row["resumed_at"]) == (cursor.epoch, tokens, 0)
+        assert row["padding_share"] == pytest.approx(1 - used / 60)
+        assert row["tokens_per_s"] == pytest.approx(used * row["steps_per_s"])
+        assert row["lr"] == learning_rate(row["step"] - 1, 14, config.optim)
+        assert 0 <= row["data_wait_share"] < 1
+        assert "note" not in row
+        cursor = after
+    assert rows[-1]["epoch"] == 3  # 23 clips in 4 packs each
+
+
+def test_the_loss_is_over_all_generated_tokens_of_a_step(tmp_path: Path) -> None:
+    """Of two unequal packs by hand, and the same in one pack: no pack counts as much as the other."""
+    clips = random_clips(3, ((2, 6, 6), (3, 4, 4)))
+    data = write_latents(tmp_path / "data", clips)
+    base = config_for(data, tmp_path / "two", steps=3, accumulate=2, packing=PackingConfig(budget=44))
+    train(base, log=lambda row: None)
+    two = rows_of(tmp_path / "two")
+    read, shape = LatentDataset(str(data)), DiTConfig(width=16, depth=1, heads=1, text_width=TEXT_WIDTH)
+    packs, _ = plan_of(read, base).step(Cursor(), 2)
+    batches = [make_batch(read, pack, 0, base, shape) for pack in packs]
+    sums = [float((b.target.square().mean(dim=1) * b.is_generated).sum()) for b in batches]
+    counts = [int(b.is_generated.sum()) for b in batches]
+    assert min(counts) < 0.8 * max(counts)
+    assert abs(sums[0] / counts[0] - sums[1] / counts[1]) > 0.01
+    assert two[0]["loss"] == pytest.approx(sum(sums) / sum(counts), rel=1e-5)  # a new model says 0
+
+    train(
+        replace(base, out=str(tmp_path / "one"), accumulate=1, packing=PackingConfig(budget=88)),
+        log=lambda row: None,
     )
-    assert all(key in row for key in ("lr", "tokens_per_s", "steps_per_s", "data_wait_share"))
+    one = rows_of(tmp_path / "one")
+    assert [row["tokens"] for row in one] == [row["tokens"] for row in two]  # all clips in each step
+    for a, b in zip(losses(tmp_path / "one"), losses(tmp_path / "two"), strict=True):
+        assert a == pytest.approx(b, rel=1e-4)
+
+
+def test_a_rank_without_clips_counts_nothing(tmp_path: Path) -> None:
+    """Two clips for three packs: the third has a clip without a loss, which is no data."""
+    data = write_latents(tmp_path / "data", random_clips(2, ((3, 4, 4),)))
+    config = config_for(
+        data, tmp_path / "run", accumulate=3, steps=2, condition=ConditionMix(1, 0, 0, 0, 0, 0)
+    )
+    train(config, log=lambda row: None)
+    assert [row["tokens"] for row in rows_of(tmp_path / "run")] == [24, 48]
 
 
 def test_the_first_loss_is_that_of_predicting_zero(whole: Path) -> None:
@@ -277,16 +321,21 @@ def test_a_diverging_run_stops_with_the_step(dataset: Path, tmp_path: Path) -> N
         train(config, log=lambda row: None)
 
 
+@pytest.mark.parametrize("name", ["adamw", "muon"])
 def test_two_ranks_equal_one_that_accumulates(
-    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: Literal["adamw", "muon"]
 ) -> None:
-    """The same packs on two processes (gloo) and on one in two parts: the same losses to 1e-6."""
-    train(config_for(dataset, tmp_path / "one", accumulate=2, steps=6), log=lambda row: None)
+    """The same packs on two processes (gloo) and on one in two parts: the same losses to 1e-6.
+
+    With Muon, whose half precision makes more of the last digit, to 1e-3: the ranks orthogonalise in turns.
+    """
+    optim = replace(config_for(dataset, tmp_path).optim, name=name)
+    train(config_for(dataset, tmp_path / "one", accumulate=2, steps=6, optim=optim), log=lambda row: None)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     meeting = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}  # what torchrun sets
-    config = config_for(dataset, tmp_path / "two", steps=6)
+    config = config_for(dataset, tmp_path / "two", steps=6, optim=optim)
     code = "from model.config import *; from train.config import *; from train.loop import train; "
     code += f"train({config!r}, print)"
     other = subprocess.Popen(
@@ -299,7 +348,8 @@ def test_two_ranks_equal_one_that_accumulates(
     assert captions(tmp_path / "one") == captions(tmp_path / "two")
     one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
     assert len(two) == 6
-    assert all(a == pytest.approx(b, rel=1e-6, abs=1e-6) for a, b in zip(one, two, strict=True))
+    near = 1e-6 if name == "adamw" else 1e-3
+    assert all(a == pytest.approx(b, rel=near, abs=near) for a, b in zip(one, two, strict=True))
 
 
 def test_overfits_one_clip(tmp_path: Path) -> None:
@@ -363,3 +413,11 @@ def test_metrics_drop_what_a_resumed_run_will_write_again(tmp_path: Path) -> Non
     metrics.write({"step": 3, "loss": 1.0})
     metrics.close()
     assert path.read_text() == '{"step": 1}\n{"step": 2}\n{"step": 3, "loss": 1.0}\n'
+
+
+def test_heads_of_other_sizes_than_kernels_are_made_for_are_warned_of() -> None:
+    assert head_warning(PRESETS["S"]) is None
+    assert head_warning(PRESETS["1.3B"]) is None
+    told = head_warning(PRESETS["tiny"])
+    assert told is not None
+    assert told.startswith("heads of 32 features (width 64, 2 heads)")

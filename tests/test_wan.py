@@ -117,6 +117,30 @@ def test_the_empty_text_is_the_encoders(wan: Any, folder: Path) -> None:
     torch.testing.assert_close(without, theirs(wan, replace(clip, text=empty)), atol=1e-4, rtol=0)
 
 
+def test_ti2v_5b_counts_latent_frames_at_24_pictures_a_second(tmp_path: Path) -> None:
+    """As the model of 48 channels; its given first picture is at noise level 0, the rest at t."""
+    from diffusers import WanTransformer3DModel
+
+    torch.manual_seed(0)
+    network: Any = WanTransformer3DModel(**SMALL | {"in_channels": 48, "out_channels": 48})
+    network.eval().requires_grad_(False)
+    for parameter in network.parameters():
+        parameter += 0.1 * torch.randn_like(parameter)
+    network.save_pretrained(tmp_path)
+    dit = load_wan(tmp_path)
+    assert wan_config(WAN_1_3B).reference_fps == 16
+    clip = Clip(torch.randn(48, 3, 4, 6), 24.0, torch.randn(7, 12), 0.7)
+    text = torch.zeros(1, 512, 12)
+    text[0, :7] = clip.text
+    for is_clean in (None, torch.tensor([True, False, False])):
+        pack = make_pack([replace(clip, is_clean=is_clean)], dit.config)
+        assert pack.positions[:, 0].unique().tolist() == [0, 1, 2]
+        levels = pack.levels[pack.level_index]  # (S,)
+        expected = network(clip.latent[None], 1000 * levels[None], text).sample[0]
+        found = unpatchify(dit(pack), (48, 3, 4, 6), dit.config.patch)
+        torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
+
+
 def test_the_preset_is_the_geometry_of_wan_2_1(tmp_path: Path) -> None:
     from diffusers import WanTransformer3DModel
 
@@ -181,7 +205,10 @@ def changed(folder: Path, to: Path, **keys: Any) -> Path:
         ({"num_layers": 2}, "weights that its config.json does not tell of.*blocks.2"),
         ({"num_layers": 4}, r"lacks the weights \['blocks.3.scale_shift_table'\]"),
         ({"ffn_dim": 81}, "no usable Wan transformer.*size mismatch.*give a folder"),
-        ({"num_attention_heads": None}, "no usable Wan transformer"),
+        ({"num_attention_heads": None}, "config.json does not tell num_attention_heads. Copy it again"),
+        ({"patch_size": None, "in_channels": None}, "does not tell in_channels, patch_size. Copy it again"),
+        ({"patch_size": [2, 2]}, r"patch_size \(2, 2\), not three numbers"),
+        ({"num_layers": "many"}, "no usable Wan transformer"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_named(folder: Path, tmp_path: Path, keys: dict[str, Any], message: str) -> None:

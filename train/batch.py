@@ -28,7 +28,7 @@ from train.conditions import MODES, ClipTable, Condition, draw_conditions
 from train.config import TrainConfig
 from train.data import ClipEntry, Given, LatentDataset
 from train.draws import Draw, draw_clip, seeded
-from train.packing import Cursor, PackPlan
+from train.packing import Cursor, PackPlan, dealt
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,11 @@ class Batch:
     generated: tuple[int, ...]
     captions: tuple[Choice, ...]
     conditions: tuple[Condition, ...]
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens of clips of the data; none in the batch of a rank that has nothing to do."""
+        return len(self.target) if self.conditions else 0
 
     def to(self, device: torch.device) -> Batch:
         if device.type == "cpu":
@@ -83,7 +88,7 @@ def make_batch(
         size, own = (latent.shape[0], *entry.size), n_tokens(entry.size, shape)
         draw = draw_clip(entry.clip_id, epoch, size, outline(texts), own, config, beside)
         clip = noised(latent, spans, condition, draw)
-        clips.append(replace(clip, fps=entry.fps, text=shown(texts, draw.caption)))
+        clips.append(replace(clip, fps=entry.fps or None, text=shown(texts, draw.caption)))
         velocities.append(velocity(latent, draw.noise))
         captions.append(draw.caption)
         generators.append(seeded(config.seed, epoch, f"{entry.clip_id}/left out"))
@@ -190,6 +195,6 @@ class Feed:
         packs, after = self._plan.step(cursor, self._ranks * self._config.accumulate)
         batches = [
             make_batch(self._data, pack, cursor.epoch, self._config, self._shape)
-            for pack in packs[self._rank :: self._ranks]
+            for pack in dealt(packs, self._rank, self._ranks)
         ]
         return Step(batches, cursor.epoch, after)

@@ -86,7 +86,7 @@ def load_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optim
     for place, value in load_file(folder / "optimizer.safetensors").items():
         name, key = place.rsplit(":", 1)
         optimizer.state[weights[name]][key] = value.to(weights[name].device)  # of a fused AdamW the count too
-    return Progress(state["step"], state["tokens"], Cursor(state["epoch"], state["pack"]))
+    return Progress(state["step"], state["tokens"], Cursor(state["epoch"], state["pack"], state.get("group")))
 
 
 def _moments(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -21,17 +21,18 @@ class PackingConfig:
         budget: most tokens in a pack, per rank and forward pass; the largest clip must fit.
         pool: clips to choose from when filling a pack; the oldest of them always goes first.
         window: packs that are put in order of their FLOPs together, so that all ranks have a like amount of work
-            in a step: 24 times ranks x accumulate keeps the slowest rank within 6 % of the mean
-            (tests/bench/packing.py); 1 leaves the order as packed, which is best for one rank.
+            in a step; null takes 24 times ranks x accumulate, which keeps the slowest rank within 6 % of the mean
+            in epochs of 40 steps or more (tests/bench/packing.py). 1 leaves the order as packed, and so does a step
+            of one pack, which has nothing to balance.
     """
 
     budget: int = 8192
     pool: int = 256
-    window: int = 256
+    window: int | None = None
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if value < 1:
+            if value is not None and value < 1:
                 raise BadInput(f"packing.{name} is {value}, must be 1 or more.")
 
 
@@ -155,8 +156,12 @@ class TrainConfig:
         device: cpu, cuda, or auto (cuda where there is one).
         attention: how attention is computed; auto takes FlashAttention on CUDA in half precision.
         left_out: share of each clip's noisy tokens that training leaves out, which makes it cheaper (MaskDiT); a last
-            part of a training should see whole clips (0).
-        model: the transformer.
+            part of a training should see whole clips (0). A run that goes on with another share packs its clips
+            anew, and so ends the epoch it is in.
+        init: start from given weights instead of random ones: the averaged weights of a run or a checkpoint of
+            `reelmill train`, or the folder (or hf:ORG/NAME) of diffusers' WanTransformer3DModel. The geometry is then
+            that of the weights.
+        model: the transformer; with init leave it out.
         flow: noise levels.
         captions: which caption is shown.
         condition: what is given beside the text.
@@ -165,6 +170,7 @@ class TrainConfig:
 
     Examples:
         reelmill train --dataset demo-run/dataset --out demo-run/dit --steps 1500
+        reelmill train --dataset more/dataset --out runs/tuned --init demo-run/dit --steps 500 --optim.lr=5e-5
         torchrun --nproc_per_node 8 -m pipelines.train --config pipelines/configs/train.yaml
     """
 
@@ -181,6 +187,7 @@ class TrainConfig:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     attention: AttentionBackend = "auto"
     left_out: float = 0.0
+    init: str | None = None
     model: SizeConfig = field(default_factory=SizeConfig)
     flow: FlowConfig = field(default_factory=FlowConfig)
     captions: CaptionBlend = field(default_factory=CaptionBlend)
@@ -191,3 +198,6 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.left_out < 1:
             raise BadInput(f"left_out is {self.left_out}: give a share from 0 to below 1.")
+        for name in ("steps", "accumulate", "save_every", "keep", "log_every"):
+            if getattr(self, name) < 1:
+                raise BadInput(f"{name} is {getattr(self, name)}, must be 1 or more.")

@@ -11,6 +11,7 @@ any clip be read by itself, which the packing plan needs.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter
 from dataclasses import dataclass
@@ -129,6 +130,11 @@ class LatentDataset:
         best = min(sizes, key=lambda size: (-sizes[size], size))
         return best, min(rates, key=lambda rate: (-rates[rate], rate), default=0.0)
 
+    def digest(self) -> str:
+        """Changes with the clips, and with all that decides how many tokens each becomes; not with their place."""
+        told = [(clip.clip_id, clip.size, clip.keyframe_at, clip.suffix) for clip in self.clips]
+        return hashlib.blake2b(json.dumps(told).encode(), digest_size=8).hexdigest()
+
     def read(self, number: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Latent (C, t, h, w), and what KEY.text holds (train/caption_features.py); float32 where not whole numbers.
 
@@ -155,6 +161,12 @@ class LatentDataset:
                 f"clip {clip.clip_id} in {self.root}/{clip.shard} is a latent of VAE {made_by}, not of "
                 f"{self.about['vae_id']}: latents of two VAEs do not mix. Delete that shard and encode the dataset "
                 "again."
+            )
+        # Told here, where the clip is known: in the loss it would look like a run that diverges.
+        if bad := sorted(name for name, x in {**found, **texts}.items() if not x.isfinite().all()):
+            raise BadInput(
+                f"clip {clip.clip_id} in {self.root}/{clip.shard} has numbers that are not finite in {', '.join(bad)}. "
+                "Encode the dataset again without that clip, or in full precision."
             )
         none = latent[:, :0]
         given = Given(

@@ -9,15 +9,17 @@ tokens divided by their number over all ranks and packs of the step, so ranks an
 from __future__ import annotations
 
 import json
+import logging
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from model.attention import head_warning
 from model.dit import DiT
 from model.errors import BadInput
 from train.batch import Feed, by_mode, token_errors
@@ -33,6 +35,10 @@ from train.metrics import Metrics
 from train.muon import Muon
 from train.packing import PackPlan
 from train.ranks import Ranks, joined
+from train.resume import check_same_run, describe, next_packs
+from train.start import first_model
+
+logger = logging.getLogger(__name__)
 
 
 def train(config: TrainConfig, log: Callable[[dict[str, Any]], None]) -> Path:
@@ -48,7 +54,11 @@ def train(config: TrainConfig, log: Callable[[dict[str, Any]], None]) -> Path:
 def _train(config: TrainConfig, ranks: Ranks, log: Callable[[dict[str, Any]], None]) -> Path:
     run = Path(config.out)
     data = LatentDataset(config.dataset, config.vae_id)
-    shape = config.model.config(channels=data.about["channels"], text_width=data.about["text_width"])
+    resumed = next(reversed(checkpoints(run)), None)
+    if resumed:
+        check_same_run(resumed, config, data)
+    model = first_model(config, data, resumed).to(ranks.device)
+    shape = model.config
     table = ClipTable.of(data.clips, shape)
     plan = PackPlan(
         n_tokens=lambda epoch: draw_conditions(table, epoch, config).n_tokens,
@@ -57,23 +67,25 @@ def _train(config: TrainConfig, ranks: Ranks, log: Callable[[dict[str, Any]], No
         flops=lambda n_tokens: train_flops(n_tokens, shape),
     )
 
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        model = DiT(shape).to(ranks.device)
     model.backend = config.attention
-    optimizer = build_optimizer(model, config.optim)
+    optimizer = build_optimizer(model, config.optim, ranks)
     ema = Ema(model, config.optim.ema)
     about = describe(config, data, shape)
     counted = count_names(kind for clip in data.clips for kind in clip.kinds)
     shown = [0] * len(counted)  # since the first step of the run
-    progress = Progress()
-    if found := checkpoints(run):
-        check_same_run(found[-1], about)
-        before = json.loads((found[-1] / "config.json").read_text()).get("captions_shown", {})
+    progress, note = Progress(), None
+    if resumed:
+        before = json.loads((resumed / "config.json").read_text()).get("captions_shown", {})
         shown = [before.get(name, 0) for name in counted]
-        progress = load_checkpoint(found[-1], model, optimizer, ema)
+        progress = load_checkpoint(resumed, model, optimizer, ema)
         if progress.step >= config.steps:
-            return found[-1]
+            return resumed
+        cursor, note = next_packs(resumed, progress.cursor, config)
+        progress = replace(progress, cursor=cursor)
+    if ranks.rank == 0:
+        for warning in (note, head_warning(shape) if ranks.device.type == "cuda" else None):
+            if warning:
+                logger.warning(warning)
     metrics = Metrics(run / "metrics.jsonl", progress.step) if ranks.rank == 0 else None
     feed = iter(Feed(data, plan, progress.cursor, config, shape, rank=ranks.rank, ranks=ranks.size))
     since, resumed_at = Interval(len(counted)), progress.step
@@ -86,7 +98,7 @@ def _train(config: TrainConfig, ranks: Ranks, log: Callable[[dict[str, Any]], No
         # All tokens, what is given and tokens with a loss, captions shown: over every rank and pack of this step.
         counts = torch.tensor(
             [
-                sum(len(b.target) for b in batches),
+                sum(b.n_tokens for b in batches),
                 *count_conditions(batches),
                 *count(counted, (choice for b in batches for choice in b.captions)),
             ],
@@ -133,6 +145,8 @@ def _train(config: TrainConfig, ranks: Ranks, log: Callable[[dict[str, Any]], No
             }
             row |= {"tokens": progress.tokens, "resumed_at": resumed_at, **since.row()}
             row |= {"captions": ratios(counted, since.drawn), "captions_total": ratios(counted, shown)}
+            row |= {"note": note} if note else {}
+            note = None
             metrics.write(row)
             log(row)
             since = Interval(len(counted))
@@ -146,14 +160,14 @@ def _train(config: TrainConfig, ranks: Ranks, log: Callable[[dict[str, Any]], No
     return checkpoints(run)[-1]
 
 
-def build_optimizer(model: DiT, config: OptimConfig) -> torch.optim.Optimizer:
+def build_optimizer(model: DiT, config: OptimConfig, ranks: Ranks | None = None) -> torch.optim.Optimizer:
     """AdamW, or Muon, whose weight decay spares all but the weight matrices of linear layers."""
     matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and name.endswith("weight")]
     others = [p for name, p in model.named_parameters() if not (p.ndim == 2 and name.endswith("weight"))]
     groups: list[dict[str, Any]] = [{"params": matrices}, {"params": others, "weight_decay": 0.0}]
     betas, decay = (config.beta1, config.beta2), config.weight_decay
     if config.name == "muon":
-        return Muon(groups, lr=config.lr, betas=betas, weight_decay=decay)
+        return Muon(groups, lr=config.lr, betas=betas, weight_decay=decay, ranks=ranks)
     return torch.optim.AdamW(groups, lr=config.lr, betas=betas, weight_decay=decay, fused=True)
 
 
@@ -165,37 +179,6 @@ def learning_rate(step: int, steps: int, config: OptimConfig) -> float:
         return config.lr
     done = (step - config.warmup) / max(1, steps - config.warmup)
     return config.lr * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * done)))
-
-
-def describe(config: TrainConfig, data: LatentDataset, shape: Any) -> dict[str, Any]:
-    """config.json of the checkpoints: all that sampling needs to know, and how the run was made."""
-    size, fps = data.typical()
-    return {
-        "model": asdict(shape),
-        "flow": asdict(config.flow),
-        "latents": data.about,
-        "typical": {"size": size, "fps": fps},
-        "train": asdict(config),
-    }
-
-
-#: What may differ between the two halves of a resumed run without making it another run.
-_FREE = {"dataset", "out", "steps", "save_every", "keep", "log_every", "device", "attention", "left_out"}
-
-
-def check_same_run(folder: Path, about: dict[str, Any]) -> None:
-    """Raise BadInput if the run in `folder` was begun with other settings, and name them."""
-    before = json.loads((folder / "config.json").read_text())
-    now = json.loads(json.dumps(about))
-    pairs = {
-        key: (before["train"].get(key), value) for key, value in now["train"].items() if key not in _FREE
-    }
-    pairs["vae_id"] = (before["latents"]["vae_id"], now["latents"]["vae_id"])
-    if changed := [f"{key} ({a} before, now {b})" for key, (a, b) in pairs.items() if a != b]:
-        raise BadInput(
-            f"{folder.parent.parent} holds a run with other settings: {'; '.join(changed)}. Give the same ones to "
-            "go on with it, or another --out for a new run."
-        )
 
 
 class Interval:

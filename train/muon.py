@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from train.ranks import Ranks
+
 SMALLEST = 8  # rows and columns from which orthogonalising pays
 
 
@@ -28,14 +30,22 @@ class Muon(torch.optim.Optimizer):
         momentum: float = 0.95,
         betas: tuple[float, float] = (0.9, 0.95),
         weight_decay: float = 0.0,
+        ranks: Ranks | None = None,
     ) -> None:
-        """`params`: weights, or groups of them with settings of their own, as every optimizer of torch takes them."""
+        """`params`: weights, or groups of them with settings of their own, as every optimizer of torch takes them.
+
+        `ranks` share the work of orthogonalising; all of them must have the same weights and gradients.
+        """
+        self.ranks = ranks or Ranks(0, 1, torch.device("cpu"))
         defaults = {"lr": lr, "momentum": momentum, "betas": betas, "weight_decay": weight_decay}
         super().__init__(params, defaults)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
         """Move every weight that has a gradient; `closure` is not supported."""
+        matrices: list[Tensor] = []
+        sizes: list[float] = []
+        updates: list[Tensor] = []
         for group in self.param_groups:
             for weight in group["params"]:
                 if weight.grad is None:
@@ -44,15 +54,26 @@ class Muon(torch.optim.Optimizer):
                 if group["weight_decay"]:
                     weight.mul_(1.0 - group["lr"] * group["weight_decay"])
                 rows, columns = (len(weight), weight[0].numel()) if weight.ndim > 1 else (weight.numel(), 1)
-                if min(rows, columns) >= SMALLEST:
-                    mean = state.setdefault("mean", torch.zeros_like(weight))
-                    mean.lerp_(weight.grad, 1.0 - group["momentum"])
-                    ahead = weight.grad.lerp(mean, group["momentum"])  # Nesterov
-                    update = orthogonal(ahead.reshape(rows, columns)).view_as(weight)
-                    # 0.2 is the usual size of an AdamW step, per entry.
-                    weight.add_(update, alpha=-0.2 * max(rows, columns) ** 0.5 * group["lr"])
-                else:
+                if min(rows, columns) < SMALLEST:
                     self._adam(weight, state, group)
+                    continue
+                mean = state.setdefault("mean", torch.zeros_like(weight))
+                mean.lerp_(weight.grad, 1.0 - group["momentum"])
+                if len(matrices) % self.ranks.size == self.ranks.rank:
+                    ahead = weight.grad.lerp(mean, group["momentum"])  # Nesterov
+                    updates.append(orthogonal(ahead.reshape(rows, columns)).flatten())
+                else:
+                    updates.append(torch.zeros_like(weight).flatten())
+                matrices.append(weight)
+                # 0.2 is the usual size of an AdamW step, per entry.
+                sizes.append(0.2 * max(rows, columns) ** 0.5 * group["lr"])
+        if not matrices:
+            return
+        together = self.ranks.sum_(torch.cat(updates))
+        for weight, size, update in zip(
+            matrices, sizes, together.split([w.numel() for w in matrices]), strict=True
+        ):
+            weight.add_(update.view_as(weight), alpha=-size)
 
     def _adam(self, weight: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
         assert weight.grad is not None

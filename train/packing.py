@@ -2,14 +2,17 @@
 
     plan = PackPlan(n_tokens, PackingConfig(budget=2048), seed=0, flops=flops)   # n_tokens(epoch), flops(n_tokens)
     packs, after = plan.step(Cursor(), count=world_size * accumulate)    # lists of clip numbers, next cursor
+    mine = dealt(packs, rank, world_size)
 
 Greedy packing of unlike sequences (NaViT's Patch n' Pack, arXiv:2307.06304): of the `pool` oldest clips in the
 epoch's shuffled order, the oldest opens a pack, then always the largest that still fits is added. Every clip is
 in exactly one pack of an epoch, and every step gives each rank as many packs as the others.
 
 Packs are equally full, yet not equally much work, since attention grows with the square of a clip's length. So the
-packs of a window are put in order of their FLOPs, rising in one window and falling in the next: whatever the number
-of ranks, and wherever a step begins, its packs are neighbours in that order.
+packs of a window are put in order of their FLOPs and cut into groups of neighbours, one for each step; the groups are
+then shuffled, so that a run does not go from cheap to dear packs. How many packs a group has is fixed by the ranks that
+begin an epoch, and goes with the cursor: a run that is resumed on other ranks keeps the packs and their order to the
+end of that epoch, though a step may then take more than one group, or half of one.
 """
 
 from __future__ import annotations
@@ -26,13 +29,23 @@ from train.config import PackingConfig
 
 Pack = list[int]
 
+#: Steps in a window: so many times as many packs as a step takes are put in order together.
+WINDOW = 24
+
 
 @dataclass(frozen=True)
 class Cursor:
-    """Where the data stands: `pack` packs of `epoch` have been used. It does not depend on the ranks."""
+    """Where the data stands.
+
+    Attributes:
+        epoch: number of the epoch.
+        pack: how many of its packs have been used.
+        group: packs per step for which the epoch was put in order; null before its first step.
+    """
 
     epoch: int = 0
     pack: int = 0
+    group: int | None = None
 
 
 class PackPlan:
@@ -50,20 +63,25 @@ class PackPlan:
         Raises BadInput if there is no clip, or one that is larger than the budget.
         """
         self.n_tokens, self.config, self.seed, self.flops = n_tokens, config, seed, flops
-        self._epoch: tuple[int, list[Pack]] | None = None
+        self._epoch: tuple[tuple[int, int], list[Pack]] | None = None
         self._tokens(0)
 
-    def epoch(self, epoch: int) -> list[Pack]:
-        """The packs of an epoch in the order of their steps, each a list of clip numbers sorted by size."""
-        if self._epoch is None or self._epoch[0] != epoch:
+    def epoch(self, epoch: int, group: int) -> list[Pack]:
+        """The packs of an epoch in the order of their steps of `group`, each a list of clip numbers sorted by size."""
+        if self._epoch is None or self._epoch[0] != (epoch, group):
             n_tokens = self._tokens(epoch)
-            order = np.random.default_rng([self.seed, epoch]).permutation(len(n_tokens)).tolist()
-            packs = pack_greedily(order, n_tokens.tolist(), self.config)
-            packs = balanced(packs, self.flops(n_tokens), self.config.window)
-            # The pack of most clips comes last: it can be shared by many ranks if the last step lacks packs.
-            longest = max(range(len(packs)), key=lambda i: len(packs[i]))
-            packs.append(packs.pop(longest))
-            self._epoch = epoch, packs
+            rng = np.random.default_rng([self.seed, epoch])
+            packs = pack_greedily(rng.permutation(len(n_tokens)).tolist(), n_tokens.tolist(), self.config)
+            # Where the last step lacks packs, those of most clips are left for it: they can be shared by all ranks.
+            by_clips = sorted(range(len(packs)), key=lambda i: len(packs[i]))
+            over = by_clips[len(packs) - len(packs) % group :]
+            last = [packs[i] for i in over]
+            packs = [packs[i] for i in sorted(by_clips[: len(packs) - len(over)])]
+            window = self.config.window or WINDOW * group
+            if min(group, window) > 1:
+                packs = balanced(packs, self.flops(n_tokens), window)
+                packs = shuffled(packs, group, max(1, window // group), rng)
+            self._epoch = (epoch, group), packs + last
         return self._epoch[1]
 
     def _tokens(self, epoch: int) -> NDArray[np.int64]:
@@ -80,13 +98,23 @@ class PackPlan:
     def step(self, cursor: Cursor, count: int) -> tuple[list[Pack], Cursor]:
         """The next `count` packs and the cursor behind them.
 
-        At the end of an epoch the packs that are left are split so that there are `count` of them; only if they
-        hold fewer than `count` clips are some packs empty.
+        At the end of an epoch the clips that are left are shared out so that there are `count` packs; only if they
+        are fewer than `count` are some packs empty. Raises BadInput for a cursor behind the end of its epoch.
         """
-        packs, end = self.epoch(cursor.epoch), cursor.pack + count
+        if count < 1:
+            raise BadInput(f"a step of {count} packs was asked for: ranks x accumulate must be 1 or more.")
+        group = cursor.group or count
+        packs, end = self.epoch(cursor.epoch, group), cursor.pack + count
+        if not 0 <= cursor.pack < len(packs):
+            raise BadInput(
+                f"pack {cursor.pack} of epoch {cursor.epoch} was to come next, but that has {len(packs)} packs: the "
+                "clips, or how they are packed, are others than when the run stood there. Begin a new run (--out)."
+            )
         if end < len(packs):
-            return packs[cursor.pack : end], Cursor(cursor.epoch, end)
-        return split_into(packs[cursor.pack :], count), Cursor(cursor.epoch + 1, 0)
+            return packs[cursor.pack : end], Cursor(cursor.epoch, end, group)
+        n_tokens = self._tokens(cursor.epoch)
+        rest = shared(packs[cursor.pack :], count, n_tokens, self.flops(n_tokens), self.config.budget)
+        return rest, Cursor(cursor.epoch + 1, 0)
 
 
 def pack_greedily(order: Sequence[int], n_tokens: Sequence[int], config: PackingConfig) -> list[Pack]:
@@ -127,6 +155,52 @@ def balanced(packs: list[Pack], flops: NDArray[np.float64], window: int) -> list
         ranking = np.argsort(sign * sums[start : start + window], kind="stable")
         ordered += [packs[start + place] for place in ranking.tolist()]
     return ordered
+
+
+def shuffled(packs: list[Pack], group: int, groups: int, rng: np.random.Generator) -> list[Pack]:
+    """`packs` with groups of `group` neighbours in a random order, `groups` at a time; those over stay last."""
+    whole = len(packs) // group
+    starts = [group * i for first in range(0, whole, groups) for i in _order(first, groups, whole, rng)]
+    return [pack for start in starts for pack in packs[start : start + group]] + packs[group * whole :]
+
+
+def _order(first: int, count: int, end: int, rng: np.random.Generator) -> list[int]:
+    return (first + rng.permutation(min(count, end - first))).tolist()
+
+
+def dealt(packs: list[Pack], rank: int, ranks: int) -> list[Pack]:
+    """The packs of a step that `rank` takes: one of each row of `ranks`, every other row being dealt backwards.
+
+    So whoever has the cheapest of one row has the dearest of the next.
+    """
+    rows = [packs[start : start + ranks] for start in range(0, len(packs), ranks)]
+    return [row[-1 - rank if number % 2 else rank] for number, row in enumerate(rows)]
+
+
+def shared(
+    packs: list[Pack], count: int, n_tokens: NDArray[np.int64], flops: NDArray[np.float64], budget: int
+) -> list[Pack]:
+    """The clips of `packs` in `count` packs of like work, `count` being no less; empty ones where there is no clip.
+
+    Each clip, the dearest first, goes to the pack with least work so far. Where one then fits nowhere, which is
+    possible in packs that were nearly full, the longest are halved instead.
+    """
+    clips = sorted((clip for pack in packs for clip in pack), key=lambda clip: (-flops[clip], clip))
+    found: list[Pack] = [[] for _ in range(count)]
+    work, room = [0.0] * count, [budget] * count
+    for clip in clips:
+        fitting = [i for i in range(count) if n_tokens[clip] <= room[i]]
+        if not fitting:
+            return split_into(packs, count)
+        least = min(fitting, key=lambda i: work[i])
+        found[least].append(clip)
+        work[least] += float(flops[clip])
+        room[least] -= int(n_tokens[clip])
+    # In order of their work, as the packs of other steps.
+    return [
+        sorted(found[i], key=lambda clip: (n_tokens[clip], clip))
+        for i in sorted(range(count), key=lambda i: work[i])
+    ]
 
 
 def split_into(packs: list[Pack], count: int) -> list[Pack]:

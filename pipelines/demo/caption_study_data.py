@@ -19,23 +19,16 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
-from curate.dataset import Dataset, config_hash, write_parquet
-from curate.stage import Resources
-from curate.tables import LATENTS
+from curate.dataset import Dataset
 from pipelines.demo.scene import ATTRIBUTES, Scene, draw_scene
 from pipelines.demo.weights import embedded
 from pipelines.demo.world import render
 from pipelines.demo.world_captions import CaptionKind, describe
+from pipelines.demo.world_latents import clip_row, write_latents
 from pipelines.demo.world_oracle import parse
 from pipelines.demo.written import written
-from pipelines.encode import EncodeConfig, about_latents
 from pipelines.encode_frames import FrameConfig
-from pipelines.encode_pack import PackLatents
-from pipelines.encode_plan import LATENT_FORMAT, TEXT_FORMAT, Unit, state_folder
-from pipelines.encode_stages import EncodeClips
 
 if TYPE_CHECKING:
     from recaption.captioner import Captioner
@@ -43,7 +36,6 @@ if TYPE_CHECKING:
 #: First of the two numbers that every random draw starts from: training clips and prompts never share one.
 TRAINING, PROMPTS = 20261122, 20261123
 KINDS: tuple[CaptionKind, ...] = ("original", "short", "dense")
-PART_CLIPS, SHARD_PARTS = 64, 8
 
 
 @dataclass(frozen=True)
@@ -81,98 +73,45 @@ def make_training_set(
 
     `on_clips` is called with the clips of each part that is done. Killed anywhere and called again, it goes on.
     """
-    dataset = Dataset(uri)
-    frames = shape.encoded()
-    about = about_latents(EncodeConfig(dataset=uri, frames=frames))
-    units = _units(clips, shape, about)
-    folder, state = f"latents/{about['vae_id']}", state_folder(about["vae_id"])
-    if not dataset.exists(folder, "latents.json"):
-        _encode(dataset, units, shape, about, on_clips)
-        tables = [pq.read_table(dataset.open(state, f"{unit.content}.parquet")) for unit in units]
-        with dataset.atomic_writer(folder, "index.parquet") as file:
-            write_parquet(file, LATENTS, [pa.concat_tables(tables).sort_by("clip_id")])
-        dataset.write_bytes(
-            json.dumps(about, indent=2, sort_keys=True).encode() + b"\n", folder, "latents.json"
-        )
-        dataset.remove("_state")
-    records = _records(dataset, folder)
+    about = write_latents(
+        uri,
+        clips,
+        rows=StudyClips(shape),
+        made_of=["caption study", TRAINING, asdict(shape)],
+        frames=shape.encoded(),
+        on_clips=on_clips,
+    )
+    records = _records(Dataset(uri), f"latents/{about['vae_id']}")
     return {"vae_id": about["vae_id"], "clips": len(records), "captions": _rightness(records)}
 
 
-def _units(clips: int, shape: ClipShape, about: dict[str, Any]) -> list[Unit]:
-    """The latent shards and their parts, named by all that decides their content; a clip is a number here."""
-    found = []
-    for first in range(0, clips, PART_CLIPS * SHARD_PARTS):
-        numbers = range(first, min(clips, first + PART_CLIPS * SHARD_PARTS))
-        made_of = [TRAINING, first, len(numbers), shape, about["vae_id"], about["text_id"]]
-        made_of += [TEXT_FORMAT, LATENT_FORMAT]
-        content = config_hash([asdict(x) if isinstance(x, ClipShape) else x for x in made_of])
-        shard = f"world/{first // (PART_CLIPS * SHARD_PARTS):05d}.tar"
-        parts = [
-            {"part": f"{content}-{i:05d}", "shard": shard, "clips": list(numbers[k : k + PART_CLIPS])}
-            for i, k in enumerate(range(0, len(numbers), PART_CLIPS))
+class StudyClips:
+    """Training clips by number, captioned; the captioner is loaded when the first ones are asked for."""
+
+    def __init__(self, shape: ClipShape) -> None:
+        self.shape = shape
+        self._captioner: Captioner | None = None
+
+    def __call__(self, numbers: Sequence[int]) -> list[dict[str, Any]]:
+        if self._captioner is None:
+            from recaption.coca.captioner import CocaCaptioner
+
+            self._captioner = CocaCaptioner(embedded("coca"))
+        shape = self.shape
+        rngs = [np.random.default_rng((TRAINING, number)) for number in numbers]
+        scenes = [shape.scene(rng, held_out=False) for rng in rngs]
+        videos = [shape.video(scene) for scene in scenes]
+        captions: list[dict[str, str | None]] = [
+            {"original": describe(scene, "original", rng)} for scene, rng in zip(scenes, rngs, strict=True)
         ]
-        found.append(Unit(shard, content, parts))
-    return found
-
-
-def _encode(
-    dataset: Dataset,
-    units: Sequence[Unit],
-    shape: ClipShape,
-    about: dict[str, Any],
-    on_clips: Callable[[int], None],
-) -> None:
-    from recaption.coca.captioner import CocaCaptioner
-
-    state = state_folder(about["vae_id"])
-    done = set(dataset.files(state, ".parquet"))
-    captioner = CocaCaptioner(embedded("coca"))
-    models = str(embedded("vae")), str(embedded("coca"))
-    encoder = EncodeClips(dataset.uri, *models, Resources(), shape.encoded())
-    packer = PackLatents(dataset.uri, about["vae_id"])
-    encoder.setup()
-    packer.setup()
-    for unit in units:
-        is_packed = f"{unit.content}.parquet" in done  # and its parts are gone
-        for part in unit.parts:
-            if not is_packed and f"parts/{part['part']}.parquet" not in done:
-                clips = rendered(part["clips"], shape, captioner)
-                encoder([{"part": part["part"], "clips": clips}])
-            on_clips(len(part["clips"]))
-        if not is_packed:
-            packer([unit.pack_row()])
-
-
-def rendered(numbers: Sequence[int], shape: ClipShape, captioner: Captioner) -> list[dict[str, Any]]:
-    """Training clips by number, captioned, in the form that `EncodeClips` takes from a decoder."""
-    rngs = [np.random.default_rng((TRAINING, number)) for number in numbers]
-    scenes = [shape.scene(rng, held_out=False) for rng in rngs]
-    videos = [shape.video(scene) for scene in scenes]
-    captions: list[dict[str, str | None]] = [
-        {"original": describe(scene, "original", rng)} for scene, rng in zip(scenes, rngs, strict=True)
-    ]
-    for kind in ("short", "dense"):
-        for found, text in zip(captions, written(videos, kind, shape.fps, captioner), strict=True):
-            found[kind] = text
-    rows = []
-    for number, scene, video, texts in zip(numbers, scenes, videos, captions, strict=True):
-        clip_id = f"{number:016x}"
-        told = [{"kind": kind, "text": text} for kind, text in texts.items() if text]
-        record = {"clip_id": clip_id, "captions": told, "scene": asdict(scene)}
-        rows.append(
-            {
-                "clip_id": clip_id,
-                "json": json.dumps(record, sort_keys=True).encode(),
-                "pixels": video.tobytes(),
-                "fps": shape.fps,
-                "frames": shape.frames,
-                "height": shape.side,
-                "width": shape.side,
-                "error": None,
-            }
-        )
-    return rows
+        for kind in ("short", "dense"):
+            for found, text in zip(captions, written(videos, kind, shape.fps, self._captioner), strict=True):
+                found[kind] = text
+        told = [[{"kind": kind, "text": text} for kind, text in texts.items() if text] for texts in captions]
+        return [
+            clip_row(number, video, shape.fps, {"captions": captions, "scene": asdict(scene)})
+            for number, scene, video, captions in zip(numbers, scenes, videos, told, strict=True)
+        ]
 
 
 def _records(dataset: Dataset, folder: str) -> list[dict[str, Any]]:

@@ -15,9 +15,9 @@ are of clips of like length, which gives up the random order.
 
 The straggler factor is the time of an epoch over that of evenly loaded ranks: FLOPs of the most loaded rank, summed
 over steps, over those of the mean rank, one pack per rank and step; in each step ranks wait for the slowest. FLOPs of
-a clip of n tokens are 6·N·n + 12·h·depth·n² (train/flops.py). The order is that of the packing, that of the default
-window, and that of a window of 24 packs per rank. Worst is the most uneven step but the last, which shares out what is
-left.
+a clip of n tokens are 6·N·n + 12·h·depth·n² (train/flops.py). The order is that of the packing, that of a window of 256
+packs, and that of the default window, 24 packs per rank. Worst is the most uneven step but the last, which shares out
+what is left.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from train.conditions import ClipTable, draw_conditions
 from train.config import PackingConfig, TrainConfig
 from train.data import ClipEntry
 from train.flops import train_flops
-from train.packing import Cursor, PackPlan
+from train.packing import WINDOW, Cursor, PackPlan
 
 Ints = NDArray[np.int64]
 FPS, BATCH = 16, 8
@@ -113,20 +113,24 @@ def main() -> None:
     n_tokens = draw_conditions(table, 0, config).n_tokens
     seconds["conditions of an epoch"] = time.process_time() - began_s
 
-    def plan_of(preset: str, window: int) -> PackPlan:
+    def plan_of(preset: str, window: int | None) -> PackPlan:
         packing = PackingConfig(budget=flags.budget, window=window)
         return PackPlan(lambda epoch: n_tokens, packing, 0, lambda n: train_flops(n, PRESETS[preset]))
 
     rows: list[dict] = []
     for preset in flags.presets:
-        plans = {"as packed": plan_of(preset, 1), "default": plan_of(preset, PackingConfig().window)}
+        plans = {
+            "as packed": plan_of(preset, 1),
+            "window": plan_of(preset, 256),
+            "default": plan_of(preset, None),
+        }
         began_s = time.process_time()
-        packs = len(plans["default"].epoch(0))
+        packs = len(plans["default"].epoch(0, 8))
         seconds[f"plan of an epoch, {preset}"] = time.process_time() - began_s
         for ranks in flags.ranks:
-            plans["24 per rank"] = plan_of(preset, 24 * ranks)
             for order, plan in plans.items():
-                told = {"order": order, "window": plan.config.window, **straggling(plan, ranks)}
+                window = plan.config.window or WINDOW * ranks
+                told = {"order": order, "window": window, **straggling(plan, ranks)}
                 rows.append({"preset": preset, "ranks": ranks, **told})
     shares = padding(n_tokens, packs, flags.budget)
     given = int((n_tokens - table.own).sum())

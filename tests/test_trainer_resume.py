@@ -1,0 +1,128 @@
+"""Going on with a run under other circumstances: what stays the same run, what is refused, where its data goes on."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from small_latents import VAE_ID, random_clips, random_given, write_latents
+
+from model.config import SizeConfig
+from model.errors import BadInput
+from train.batch import Feed
+from train.config import OptimConfig, PackingConfig, TrainConfig
+from train.loop import train
+from train.packing import Cursor
+from train.resume import next_packs
+
+SIZES = ((3, 4, 4), (3, 6, 2), (1, 4, 4))
+
+
+def write(folder: Path, count: int = 40, **about: object) -> Path:
+    clips = random_clips(count, SIZES)
+    return write_latents(folder, clips, given=random_given(clips), **about)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write(tmp_path_factory.mktemp("data"), text_id="embedded/aa")
+
+
+def config_for(dataset: Path, out: Path, **changes: object) -> TrainConfig:
+    config = TrainConfig(
+        dataset=str(dataset), out=str(out), steps=3, save_every=1, log_every=1, device="cpu",
+        model=SizeConfig(width=16, depth=1, heads=1), packing=PackingConfig(budget=60),
+        optim=OptimConfig(lr=1e-3, warmup=0),
+    )  # fmt: skip
+    return replace(config, **changes)
+
+
+def shown(config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, str]]:
+    """Epoch and id of each clip that a training shows the model, in order; it may prepare a step more than it takes."""
+    seen: list[list[tuple[int, str]]] = []
+
+    class Watched(Feed):
+        def _prepare(self, cursor: Cursor):  # type: ignore[no-untyped-def]
+            count = self._ranks * self._config.accumulate
+            packs, _ = self._plan.step(cursor, count)
+            seen.append([(cursor.epoch, self._data.clips[n].clip_id) for pack in packs for n in pack])
+            return super()._prepare(cursor)
+
+    monkeypatch.setattr("train.loop.Feed", Watched)
+    rows: list[dict] = []
+    train(config, rows.append)
+    return [clip for step in seen[: len(rows)] for clip in step]
+
+
+@pytest.mark.parametrize(("before", "now"), [(0.0, 0.7), (0.7, 0.0)])
+def test_another_share_left_out_ends_the_epoch_and_says_so(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: float, now: float
+) -> None:
+    config = config_for(dataset, tmp_path, left_out=before)
+    first = shown(config, monkeypatch)
+    assert {epoch for epoch, _ in first} == {0}
+    assert len(first) < 40
+    rows: list[dict] = []
+    train(replace(config, left_out=now, steps=4), rows.append)
+    assert rows[0]["epoch"] == 1
+    assert rows[0]["note"].startswith(f"epoch 0 ended after 3 packs: left_out was {before} and is {now}")
+    # From there on each clip comes once an epoch, and no pack is too full.
+    rest = shown(replace(config, left_out=now, steps=40), monkeypatch)
+    last = rest[-1][0]
+    assert last > 2
+    for epoch in range(2, last):
+        assert sorted(rest.count(clip) for clip in set(rest) if clip[0] == epoch) == [1] * 40
+    told = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in told if "note" in row] == [4]
+    assert all(row["padding_share"] >= 0 for row in told)
+
+
+def test_where_the_data_goes_on(tmp_path: Path) -> None:
+    config = config_for(tmp_path, tmp_path)
+    (tmp_path / "config.json").write_text('{"train": {"left_out": 0.5}}')
+    (tmp_path / "state.json").write_text('{"group": 6}')
+    half, other = replace(config, left_out=0.5), config
+    assert next_packs(tmp_path, Cursor(2, 12), half) == (Cursor(2, 12, 6), None)
+    assert next_packs(tmp_path, Cursor(2, 12), other)[0] == Cursor(3)
+    (tmp_path / "state.json").write_text('{"group": null}')
+    assert next_packs(tmp_path, Cursor(2), other) == (
+        Cursor(2),
+        None,
+    )  # at an epoch's beginning nothing is lost
+
+
+def test_other_data_is_another_run(dataset: Path, tmp_path: Path) -> None:
+    config = config_for(dataset, tmp_path / "run")
+    train(config, log=lambda row: None)
+
+    def refused(data: Path, message: str) -> None:
+        with pytest.raises(BadInput, match=message):
+            train(replace(config, dataset=str(data), steps=5), log=lambda row: None)
+
+    for count in (12, 80):
+        other = write(tmp_path / str(count), count, text_id="embedded/aa")
+        refused(
+            other, rf"clips of the dataset \(40 of digest \w+ before, now {count} of .*Give the same ones"
+        )
+    clips = random_clips(40, SIZES)
+    bare = write_latents(tmp_path / "bare", clips, text_id="embedded/aa")  # nothing is there by itself
+    refused(bare, r"clips of the dataset \(40 of digest \w+ before, now 40 of digest")
+    refused(write(tmp_path / "text", text_id="t5"), r"text_id \(embedded/aa before, now t5\)")
+
+
+def test_data_may_move(dataset: Path, tmp_path: Path) -> None:
+    config = config_for(dataset, tmp_path / "run")
+    train(config, log=lambda row: None)
+    moved = shutil.copytree(dataset, tmp_path / "moved")
+    rows: list[dict] = []
+    train(replace(config, dataset=str(moved), steps=4), rows.append)
+    assert [row["step"] for row in rows] == [4]
+    assert (moved / "latents" / VAE_ID).is_dir()
+
+
+@pytest.mark.parametrize("name", ["steps", "accumulate", "save_every", "keep", "log_every"])
+def test_counts_below_1_are_refused(name: str) -> None:
+    for value in (0, -1):
+        with pytest.raises(BadInput, match=f"{name} is {value}, must be 1 or more"):
+            TrainConfig(dataset="", out="", **{name: value})
