@@ -1,7 +1,7 @@
 """Train the diffusion transformer on the latents of a dataset.
 
-reelmill train --dataset demo-run/dataset --out demo-run/dit --steps 1500
-reelmill train --dataset more/dataset --out demo-run/tuned --init demo-run/dit --steps 300
+reelmill train --dataset demo-run/dataset --out demo-run/runs/dit --steps 1500
+reelmill train --dataset more/dataset --out demo-run/tuned --init demo-run/runs/dit --steps 300
 torchrun --nproc_per_node 2 -m pipelines.train --config my.yaml
 """
 

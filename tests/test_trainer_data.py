@@ -49,6 +49,15 @@ def test_reads_what_was_written(dataset: Path) -> None:
     assert data.typical() == ((5, 8, 8), 24.0)
 
 
+def test_what_is_typical_is_decided_by_tokens_and_pictures_are_not_unless_alone(tmp_path: Path) -> None:
+    sizes = [(1, 8, 8)] * 20 + [(3, 4, 4)] * 5 + [(7, 4, 4)] * 2 + [(2, 4, 8)] * 3  # 240, 224 and 192 of clips
+    clips = [random_clips(1, (size,))[0] for size in sizes]
+    clips = [(f"{number:016x}", latent, texts) for number, (_, latent, texts) in enumerate(clips)]
+    assert LatentDataset(str(write_latents(tmp_path / "all", clips))).typical() == ((3, 4, 4), 16.0)
+    pictures = write_latents(tmp_path / "pictures", clips[:20], fps=0.0)
+    assert LatentDataset(str(pictures)).typical() == ((1, 8, 8), 0.0)
+
+
 def test_missing_or_damaged_latents_say_what_to_do(dataset: Path, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"has no latents. Run `reelmill encode"):
         LatentDataset(str(tmp_path))

@@ -1,6 +1,6 @@
 """Everything that a training run of the diffusion transformer can be told, as plain data that needs no torch.
 
-TrainConfig(dataset="demo-run/dataset", out="demo-run/dit", steps=1500, packing=PackingConfig(budget=2048))
+TrainConfig(dataset="demo-run/dataset", out="demo-run/runs/dit", steps=1500, packing=PackingConfig(budget=2048))
 """
 
 from __future__ import annotations
@@ -169,8 +169,8 @@ class TrainConfig:
         optim: optimizer, schedule and weight average.
 
     Examples:
-        reelmill train --dataset demo-run/dataset --out demo-run/dit --steps 1500
-        reelmill train --dataset more/dataset --out runs/tuned --init demo-run/dit --steps 500 --optim.lr=5e-5
+        reelmill train --dataset demo-run/dataset --out demo-run/runs/dit --steps 1500
+        reelmill train --dataset more/dataset --out runs/tuned --init demo-run/runs/dit --steps 500 --optim.lr=5e-5
         torchrun --nproc_per_node 8 -m pipelines.train --config pipelines/configs/train.yaml
     """
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
@@ -123,12 +124,17 @@ class LatentDataset:
         return f"{latents}/{vae_id or names[0]}"
 
     def typical(self) -> tuple[tuple[int, int, int], float]:
-        """The commonest latent size (t, h, w) of the longest clips, and the commonest frame rate."""
-        longest = max(clip.size[0] for clip in self.clips)
-        sizes = Counter(clip.size for clip in self.clips if clip.size[0] == longest)
-        rates = Counter(round(clip.fps, 3) for clip in self.clips if clip.fps)
-        best = min(sizes, key=lambda size: (-sizes[size], size))
-        return best, min(rates, key=lambda rate: (-rates[rate], rate), default=0.0)
+        """The latent size (t, h, w) of clips that most tokens belong to, and the commonest frame rate of that size.
+
+        Pictures count where there is nothing else; their rate is 0.
+        """
+        clips = [clip for clip in self.clips if clip.size[0] > 1] or self.clips
+        tokens: Counter[tuple[int, int, int]] = Counter()
+        for clip in clips:
+            tokens[clip.size] += math.prod(clip.size)
+        size = min(tokens, key=lambda size: (-tokens[size], size))
+        rates = Counter(round(clip.fps, 3) for clip in clips if clip.size == size and clip.fps)
+        return size, min(rates, key=lambda rate: (-rates[rate], rate), default=0.0)
 
     def digest(self) -> str:
         """Changes with the clips, and with all that decides how many tokens each becomes; not with their place."""

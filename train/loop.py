@@ -1,6 +1,6 @@
 """The training loop of the diffusion transformer: batch, forward, backward, clip, step, average, log, save.
 
-    folder = train(TrainConfig(dataset="demo-run/dataset", out="demo-run/dit", steps=1500), log=print)
+    folder = train(TrainConfig(dataset="demo-run/dataset", out="demo-run/runs/dit", steps=1500), log=print)
 
 Run it as `reelmill train`. Under torchrun every rank runs this function; the loss is the sum over generated
 tokens divided by their number over all ranks and packs of the step, so ranks and accumulation change nothing.
