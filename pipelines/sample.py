@@ -32,7 +32,8 @@ class SampleCommand:
     """Generate one video per prompt: mp4 files, a contact sheet (strip.png) and the prompts (prompts.json).
 
     Attributes:
-        checkpoint: the folder of a training run (its newest checkpoint is taken), or of one checkpoint.
+        checkpoint: the folder of a training run (its newest checkpoint is taken), or of one checkpoint; `embedded` is
+            the tiny one that ships with the code and knows the procedural world.
         out: folder for the results.
         prompt: what to show; give --prompt several times for several videos.
         prompts: file with more of them; .txt with one in each line, or .jsonl with objects that have a `prompt` and

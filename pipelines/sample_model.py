@@ -65,14 +65,14 @@ def load_model(
     text_encoder: str | None = None,
     device: Literal["auto", "cpu", "cuda"] = "auto",
 ) -> Loaded:
-    """Load the newest checkpoint of a run, or the one given, and what it names. Raises BadInput.
+    """Load the newest checkpoint of a run, the one given, or the `embedded` one, and what it names. Raises BadInput.
 
     `vae` and `text_encoder` say where these are now; they must be those that training had.
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise BadInput("--device=cuda: torch finds no GPU here. Give --device=cpu.")
     chosen = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
-    folder = newest(Path(checkpoint))
+    folder = embedded("dit") if checkpoint == "embedded" else newest(Path(checkpoint))
     dit, about = load_dit(folder, weights)
     told = about["latents"]
     loaded_vae = load_trained_vae(vae or told.get("vae"), told["vae_id"])

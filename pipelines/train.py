@@ -15,14 +15,17 @@ from train.config import TrainConfig
 def train(config: TrainConfig) -> None:
     """Train to the last step; a run that was stopped goes on."""
     import os
-    from dataclasses import asdict
+    from dataclasses import asdict, replace
     from pathlib import Path
 
     import yaml
 
+    from pipelines.demo.weights import embedded
     from pipelines.progress import Progress
     from train.loop import train as train_dit
 
+    if config.init == "embedded":
+        config = replace(config, init=str(embedded("dit")))
     if os.environ.get("RANK", "0") != "0":
         train_dit(config, log=lambda row: None)
         return

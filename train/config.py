@@ -159,8 +159,8 @@ class TrainConfig:
             part of a training should see whole clips (0). A run that goes on with another share packs its clips
             anew, and so ends the epoch it is in.
         init: start from given weights instead of random ones: the averaged weights of a run or a checkpoint of
-            `reelmill train`, or the folder (or hf:ORG/NAME) of diffusers' WanTransformer3DModel. The geometry is then
-            that of the weights.
+            `reelmill train`, the folder (or hf:ORG/NAME) of diffusers' WanTransformer3DModel, or `embedded`, the tiny
+            one that ships with the code. The geometry is then that of the weights.
         model: the transformer; with init leave it out.
         flow: noise levels.
         captions: which caption is shown.

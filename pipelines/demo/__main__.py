@@ -26,6 +26,8 @@ class DemoConfig:
         out: folder for everything the demo makes.
         films: how many films are rendered.
         steps: training steps of the tiny diffusion transformer.
+        init: weights that its training begins with: `embedded` (those that ship with the code and know the procedural
+            world), a run or checkpoint of `reelmill train`, or null for random ones, which want more steps.
         clip: CLIP model: `embedded` (knows only the procedural world), an open_clip ARCH/TAG, or a folder.
         captioner: `embedded` (knows only the procedural world), a folder of train-captioner, or the address of an
             OpenAI-compatible server followed by # and its model's name.
@@ -37,7 +39,8 @@ class DemoConfig:
     footage: str | None = None
     out: str = "demo-run"
     films: int = 60
-    steps: int = 2000
+    steps: int = 300
+    init: str | None = "embedded"
     clip: str = "embedded"
     captioner: str = "embedded"
     prompts: tuple[str, ...] = (

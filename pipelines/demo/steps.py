@@ -17,7 +17,7 @@ TOLD = {
     "recaption": "a short and a dense caption for every kept clip",
     "shard": "cut the kept clips and pack them into WebDataset tars",
     "encode": "VAE latents and text embeddings",
-    "train": "a tiny diffusion transformer on the latents",
+    "train": "a tiny diffusion transformer on the latents, from the weights that ship with the code",
     "sample": "videos from prompts",
     "report": "one page that shows it all",
 }
@@ -134,26 +134,34 @@ def shard(config: DemoConfig, places: Places) -> None:
 
 
 def encode(config: DemoConfig, places: Places) -> None:
+    from pipelines.demo.world_latents import world_frames
     from pipelines.encode import EncodeConfig
     from pipelines.encode import encode as run
 
-    run(EncodeConfig(dataset=places.dataset, engine=config.engine, ray=config.ray))
+    run(EncodeConfig(dataset=places.dataset, frames=world_frames(), engine=config.engine, ray=config.ray))
 
 
 def train(config: DemoConfig, places: Places) -> None:
-    from model.config import SizeConfig
+    from model.config import FlowConfig, SizeConfig
     from pipelines.train import train as run
     from train.config import OptimConfig, PackingConfig, TrainConfig
 
+    is_given = config.init is not None
+    small = SizeConfig(preset="tiny", width=192, depth=6, heads=3, patch=(1, 1, 1))
     run(
         TrainConfig(
             dataset=places.dataset,
             out=str(places.run),
+            init=config.init,
             steps=config.steps,
             save_every=max(1, config.steps // 4),
-            model=SizeConfig(preset="tiny", width=128, depth=4, heads=4, ffn=512),
-            packing=PackingConfig(budget=1024, window=1),  # one rank: nothing to balance
-            optim=OptimConfig(lr=2e-3, warmup=50, schedule="cosine", ema=0.99),
+            precision="bf16",
+            model=SizeConfig() if is_given else small,
+            flow=FlowConfig(base_tokens=32),
+            packing=PackingConfig(budget=2400),
+            optim=OptimConfig(
+                name="muon", lr=3e-4 if is_given else 3e-3, warmup=20, schedule="cosine", ema=0.99
+            ),
         )
     )
 

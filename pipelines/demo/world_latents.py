@@ -86,18 +86,23 @@ def world_latents(config: WorldLatentsConfig) -> None:
                 FPS,
                 [[*vars(k).values(), v] for k, v in SHAPES.items()],
             ],
-            frames=FrameConfig(
-                pixels=max(shape.height * shape.width for shape in SHAPES),
-                fps=FPS,
-                max_frames=max(shape.frames for shape in SHAPES),
-                keyframes=1,
-                suffix=2,
-            ),
+            frames=world_frames(),
             processes=config.processes,
             on_clips=bar.advance,
         )
     print(
         f"{config.dataset}: latents/{about['vae_id']} of {config.pictures} pictures and {config.clips} clips"
+    )
+
+
+def world_frames() -> FrameConfig:
+    """How `encode` reads films so that their clips are like those of SHAPES."""
+    return FrameConfig(
+        pixels=max(shape.height * shape.width for shape in SHAPES),
+        fps=FPS,
+        max_frames=max(shape.frames for shape in SHAPES),
+        keyframes=1,
+        suffix=2,
     )
 
 
