@@ -38,7 +38,7 @@ class Request:
         seed: seed of the noise.
         known: (C, t, h, w) latent that holds the given frames of the beginning, or null.
         is_known: (t,) bool, which frames of `known` are given.
-        spans: what is given for later places, each encoded by itself.
+        spans: what is given for later places, each encoded by itself; the first picture too if the VAE is not causal.
         start: (C, t, h, w) latent to start from instead of noise alone (SDEdit, arXiv:2108.01073), or null.
         strength: with `start`, the noise level that it is brought to first: 1 is noise alone, 0 returns it.
     """

@@ -49,7 +49,7 @@ def forward(
     if frames > 0:
         _check(form)
     while frames > 0:
-        context = tail[-form.given(min(len(tail), form.context)) :]
+        context = tail[-form.before(min(len(tail), form.context)) :]
         new = min(frames, form.piece - len(context))
         made = yield Piece(len(context) + new, (Given(0, context),))
         fresh = made[len(context) :]
@@ -88,7 +88,7 @@ def bridge(form: Format, tail: np.ndarray, head: np.ndarray, frames: int | None,
     ending = head[: form.given(min(len(head), form.side))]
     most = form.temporal * (form.piece_t - form.latents(len(ending)))  # picture at which it begins, at most
     if frames is not None and frames > most - len(_before(tail, form)):
-        lead = frames - (most - form.side)
+        lead = frames - (most - form.before(form.side))
         tail = yield from forward(form, tail, lead, show)
         frames -= lead
     context = _before(tail, form)
@@ -111,7 +111,7 @@ def between(form: Format, tail: np.ndarray, head: np.ndarray, frames: int, show:
     ending = head[: skip + form.given(max(1, min(len(head) - skip, form.side)))]
     if len(ending) <= skip or form.latents(at + len(ending)) > form.piece_t:
         # The last piece takes as many as make `head` begin a latent frame, the pieces before it the others.
-        most = form.temporal * (form.piece_t - form.latents(form.side)) - form.side
+        most = form.temporal * (form.piece_t - form.latents(form.side)) - form.before(form.side)
         last = min(most, (frames + 1) // form.temporal * form.temporal - 1)
         assert last > 0, "the last pictures and the next ones lie in the same latent frame"
         tail = yield from forward(form, tail, frames - last, show)
@@ -123,7 +123,7 @@ def between(form: Format, tail: np.ndarray, head: np.ndarray, frames: int, show:
 
 def _before(tail: np.ndarray, form: Format) -> np.ndarray:
     """What of `tail` a piece between two ends goes on from."""
-    return tail[-form.given(min(len(tail), form.side)) :]
+    return tail[-form.before(min(len(tail), form.side)) :]
 
 
 def _check(form: Format) -> None:

@@ -4,7 +4,7 @@ form = format_of(config, model)                  # a SampleCommand with one prom
 form.latents(17), form.pictures(5)               # 5, 17
 form.given(12)                                   # 9: of 12 pictures, so many can be encoded as a clip
 
-A causal VAE makes its first latent frame of one picture and each later one of `temporal` pictures.
+A VAE makes its first latent frame of one picture and each later one of `temporal` pictures.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from curate.errors import BadInput
 from model.patches import grid
 from pipelines.encode_frames import FrameConfig, fit
+from pipelines.encode_latents import is_causal
 from pipelines.sample_pictures import displayed_size
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ class Format:
         piece_t: latent frames of one piece; longer videos are chains of pieces.
         context: most pictures that a piece goes on from, grain·k+1.
         side: the same where a piece lies between two given ends.
+        is_causal: whether a beginning has the same latents with and without the rest. Where not, training showed
+            single pictures of it, and a piece goes on from one.
     """
 
     height: int
@@ -55,6 +58,7 @@ class Format:
     piece_t: int
     context: int
     side: int
+    is_causal: bool = True
 
     @property
     def size(self) -> tuple[int, int]:
@@ -81,6 +85,10 @@ class Format:
     def given(self, pictures: int) -> int:
         """The most pictures, grain·k+1 of at least 1, that can be encoded of so many."""
         return (pictures - 1) // self.grain * self.grain + 1
+
+    def before(self, pictures: int) -> int:
+        """The most of so many last pictures that a piece can go on from."""
+        return self.given(pictures) if self.is_causal else 1
 
 
 def format_of(config: SampleCommand, model: Loaded) -> Format:
@@ -114,6 +122,7 @@ def format_of(config: SampleCommand, model: Loaded) -> Format:
         # At least one latent frame is left to generate, between two ends too.
         context=context(piece_t // 2, piece_t - 1),
         side=context(piece_t // 4, piece_t // 2),
+        is_causal=is_causal(vae),
     )
     _check(config, form, patch)
     return form

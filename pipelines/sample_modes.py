@@ -125,7 +125,7 @@ def _loop(config: SampleCommand, form: Format, show: Show, read: Files) -> Story
             ends(pictures)
     else:
         given = () if config.image is None else (Given(0, read.picture(config.image)),)
-        lead = form.temporal * (form.piece_t - form.latents(form.side)) - form.side
+        lead = form.temporal * (form.piece_t - form.latents(form.side)) - form.before(form.side)
         first = form.piece if config.frames is None else config.frames - lead
         if first < form.side:
             raise BadInput(
@@ -170,7 +170,7 @@ def _edit(config: SampleCommand, form: Format, show: Show, read: Files) -> Story
         made = yield Piece(len(source), given, source, strength_of(config))
         show(made[len(context) :])
         left = None if left is None else left - (len(made) - len(context))
-        kept = form.given(min(len(made), form.context)) if form.piece_t > 1 else 0
+        kept = form.before(min(len(made), form.context)) if form.piece_t > 1 else 0
         context, source = made[len(made) - kept :], source[len(source) - kept :]
 
 

@@ -6,7 +6,8 @@ pictures = to_pictures(latent, piece, vae)               # (17, H, W, 3) uint8; 
 
 What is given for the beginning becomes the clip's own first latent frames. What is given for a later place is
 encoded as a clip by itself, a span. Either way as many of the given pictures as fit the grid of latent frames are
-seen by the model; all of them are in the result, with their own pixels.
+seen by the model; all of them are in the result, with their own pixels. Of a VAE that is not causal a beginning is
+no part of the clip's latents: its first picture is a span too, and so is the last one that fits the grid.
 """
 
 from __future__ import annotations
@@ -64,17 +65,26 @@ def seen(at: int, count: int, form: Format) -> tuple[int, int] | None:
     """First picture and number of pictures that the model sees of `count` given from number `at` on.
 
     From the beginning: the first 4k+1 (for a VAE of 4 pictures to a latent frame). Elsewhere: from the first whose
-    number is a multiple of 4, and again 4k+1. Null where there is none.
+    number is a multiple of 4, and again 4k+1. Null where there is none. Where the VAE is not causal, a beginning is its
+    first picture alone: training shows no more at that place (train/conditions.py).
     """
     first = -(-at // form.temporal) * form.temporal
     left = at + count - first
-    return (first, form.given(left)) if left > 0 else None
+    if left <= 0:
+        return None
+    return first, form.given(left) if first or form.is_causal else 1
 
 
 def seen_of(piece: Piece, form: Format) -> list[tuple[Given, int, int]]:
     """What the model sees of a piece's given pictures: of whom, first picture and number of pictures (`seen`)."""
-    places = [(given, seen(given.at, len(given.pictures), form)) for given in piece.given]
-    return [(given, *place) for given, place in places if place is not None]
+    found = []
+    for given in piece.given:
+        if (place := seen(given.at, len(given.pictures), form)) is not None:
+            found.append((given, *place))
+        last = (len(given.pictures) - 1) // form.temporal * form.temporal
+        if given.at == 0 and last and not form.is_causal:
+            found.append((given, last, 1))
+    return found
 
 
 def to_request(
@@ -88,7 +98,7 @@ def to_request(
     known, is_known, spans = None, None, []
     for given, first, count in seen_of(piece, form):
         latent = encode(vae, given.pictures[first - given.at :][:count], tile)
-        if first == 0:
+        if first == 0 and form.is_causal:
             known = torch.zeros(latent.shape[0], *size)
             known[:, : latent.shape[1]] = latent
             is_known = torch.arange(size[0]) < latent.shape[1]

@@ -31,11 +31,13 @@ class Seen:
         beginning: latent frames of its beginning.
         ending: latent frames of its ending, encoded by themselves.
         elsewhere: whether there is anything else.
+        is_causal: whether the beginning lies in the clip's own latent frames.
     """
 
     beginning: int = 0
     ending: int = 0
     elsewhere: bool = False
+    is_causal: bool = True
 
     @classmethod
     def of(cls, piece: Piece, form: Format) -> Seen:
@@ -48,7 +50,7 @@ class Seen:
                 ending = form.latents(count)
             else:
                 elsewhere = True
-        return cls(beginning, ending, elsewhere)
+        return cls(beginning, ending, elsewhere, form.is_causal)
 
     @property
     def shown_by(self) -> tuple[str, ...]:
@@ -59,6 +61,8 @@ class Seen:
             if not self.beginning:
                 return "suffix", "random"
             return ("both_ends", "random") if self.beginning == self.ending == 1 else ("random",)
+        if self.beginning and not self.is_causal:  # there is no prefix then
+            return "first_frame", "random"
         if self.beginning:
             return ("first_frame", "prefix", "random") if self.beginning == 1 else ("prefix", "random")
         return ()
@@ -120,7 +124,13 @@ def check_trained(plan: Plan, about: dict[str, Any]) -> None:
     trained = about.get("train", {}).get("condition")
     if trained is None:  # it does not tell
         return
+    keyframes = about.get("latents", {}).get("keyframes")
     for seen in sorted(plan.seen):
+        if seen.beginning and not seen.is_causal and keyframes == 0:
+            raise BadInput(
+                "the checkpoint was never shown a first picture encoded by itself, as it must be with this VAE: its "
+                "latents have none. Encode the dataset with --frames.keyframes of at least 1, and train on that."
+            )
         names = seen.shown_by
         if names and not any(trained.get(name) for name in names):
             is_one = len(names) == 1

@@ -2,6 +2,7 @@
 
 import tracemalloc
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,9 +24,11 @@ FORMS = [
     form_of(5),
     form_of(5, side=5),
     form_of(7, context=17, side=9),
-    form_of(5, temporal=4, grain=8, context=9, side=1),  # CogVideoX, or tubelets of two latent frames
+    form_of(5, temporal=4, grain=8, context=9, side=1),  # tubelets of two latent frames
     form_of(4, temporal=8, grain=8, context=9, side=9),  # LTX-Video
     form_of(6, temporal=1, grain=1, context=3, side=2),
+    replace(form_of(7, context=9, side=5), is_causal=False),  # HunyuanVideo
+    replace(form_of(5, grain=8, context=9, side=9), is_causal=False),  # CogVideoX
 ]
 
 

@@ -86,6 +86,56 @@ def test_random_gives_every_set_of_what_there_is_and_nothing_twice() -> None:
     assert found == expected
 
 
+@pytest.mark.parametrize(
+    ("mode", "expected"),
+    [
+        ("first_frame", {Condition("first_frame", 0, (0,))}),
+        ("prefix", {Condition("text")}),  # nothing else has a weight
+        ("suffix", {Condition("suffix", suffix=True)}),
+        ("both_ends", {Condition("both_ends", 0, (0, 2))}),
+    ],
+)
+def test_no_frames_of_its_own_are_given_of_a_clip_with_its_first_picture(
+    mode: str, expected: set[Condition]
+) -> None:
+    assert set(drawn(entries(100, keyframe_at=(0, 2, 4)), only(mode))) == expected
+
+
+def test_shares_of_a_clip_with_its_first_picture() -> None:
+    clips = entries(20_000, keyframe_at=(0, 2, 4))
+    found = Counter(condition.mode for condition in drawn(clips, CONFIG))
+    assert found["prefix"] == 0
+    for name in ("first_frame", "suffix", "both_ends"):
+        assert abs(found[name] / 20_000 - getattr(CONFIG.condition, name) / 0.9) < 0.01, name
+    expected = {
+        Condition("random" if keyframes or suffix else "text", 0, keyframes, suffix)
+        for keyframes in ((), (0,), (1,), (2,), (0, 1), (0, 2), (1, 2), (0, 1, 2))
+        for suffix in (False, True)
+        if not (2 in keyframes and suffix)  # the last picture is part of the ending
+    }
+    assert set(drawn(clips[:3000], only("random"))) == expected
+    # Another clip beside it gives of its own frames as ever.
+    beside = [
+        *clips[:50],
+        *[replace(clip, clip_id=f"{n}", keyframe_at=(2, 4)) for n, clip in enumerate(clips[:50])],
+    ]
+    assert {c.begin for c in drawn(beside, only("first_frame"))[50:]} == {1}
+    # 80 tokens, 16 in a picture: both ends need 112.
+    for budget, mode, condition in (
+        (112, "both_ends", Condition("both_ends", 0, (0, 2))),
+        (111, "both_ends", Condition("first_frame", 0, (0,))),
+        (95, "both_ends", Condition("text")),
+        (96, "first_frame", Condition("first_frame", 0, (0,))),
+        (95, "first_frame", Condition("text")),
+    ):
+        config = only(mode, packing=PackingConfig(budget=budget))
+        assert set(drawn(clips[:50], config)) == {condition}
+        table = ClipTable.of(clips[:50], SHAPE)
+        assert (
+            draw_conditions(table, 0, config).n_tokens.tolist() == [80 + 16 * len(condition.keyframes)] * 50
+        )
+
+
 def test_modes_come_as_often_as_their_weights() -> None:
     found = Counter(condition.mode for condition in drawn(entries(20_000), CONFIG))
     weights = vars(ConditionMix()) | {"noise": 0}

@@ -10,6 +10,9 @@ themselves and come as further tokens (`Span` of model/pack.py), so a clip's dra
 an epoch must know that of every clip before one is read; so the chances are a hash of (seed, epoch, clip_id) in numpy,
 whole columns at a time. Nothing but these three and the clip's own row decides, whatever else is in the dataset.
 
+Where the first picture is among the keyframes, the VAE is not causal: the clip's own first frames know what follows.
+The first picture is then given as that keyframe, and `prefix` is what such a clip cannot give.
+
 Where a token holds several latent frames (but for the first one, which is always alone), beginnings are whole tokens.
 """
 
@@ -63,6 +66,7 @@ class ClipTable:
         own: (N,) tokens of the clip itself.
         along: (N,) of these, how many there are along time.
         suffix: (N,) latent frames of the ending that is there by itself; 0 for none.
+        has_first: (N,) the first picture is among the keyframes, and its own latent frames are never given.
         has_last: (N,) the last picture is among the keyframes.
         starts: (N + 1,) where each clip's keyframes begin among the M.
         owner: (M,) clip of each keyframe.
@@ -75,6 +79,7 @@ class ClipTable:
     own: Ints
     along: Ints
     suffix: Ints
+    has_first: Bools
     has_last: Bools
     starts: Ints
     owner: Ints
@@ -92,6 +97,7 @@ class ClipTable:
             own=np.array([math.prod(grids[clip.size]) for clip in clips], np.int64),
             along=np.array([grids[clip.size][0] for clip in clips], np.int64),
             suffix=np.array([clip.suffix for clip in clips], np.int64),
+            has_first=np.array([clip.keyframe_at[:1] == (0,) for clip in clips], bool),
             has_last=np.array([clip.keyframe_at[-1:] == (clip.size[0] - 1,) for clip in clips], bool),
             starts=np.concatenate([[0], counts.cumsum()]),
             owner=np.repeat(np.arange(len(clips)), counts),
@@ -148,6 +154,7 @@ def draw_conditions(clips: ClipTable, epoch: int, config: TrainConfig) -> Condit
     coin = np.where(mode == RANDOM, chances(2), 1.0)
     is_first = (mode == FIRST_FRAME) | (mode == BOTH_ENDS) | (coin < 0.25)
     begin = np.where(is_first, 1, np.where((mode == PREFIX) | (coin < 0.5), few, 0))
+    begin[clips.has_first] = 0
     # What `random` gives of a beginning is not given again, nor a picture of the ending.
     ending_at = clips.frames - clips.suffix
     suffix = (mode == SUFFIX) | (
@@ -155,7 +162,8 @@ def draw_conditions(clips: ClipTable, epoch: int, config: TrainConfig) -> Condit
     )
     of_clip, at = clips.owner, clips.at
     rank = np.arange(len(at)) - clips.starts[of_clip]  # number of the keyframe within its clip
-    keyframe = (mode[of_clip] == BOTH_ENDS) & (at == clips.frames[of_clip] - 1)
+    shows_last, shows_first = mode == BOTH_ENDS, (mode == BOTH_ENDS) | (mode == FIRST_FRAME)
+    keyframe = (shows_last[of_clip] & (at == clips.frames[of_clip] - 1)) | (shows_first[of_clip] & (at == 0))
     free = (at >= begin[of_clip]) & ~(suffix[of_clip] & (at >= ending_at[of_clip]))
     for number in range(int(rank.max(initial=-1)) + 1):
         chosen = np.flatnonzero((rank == number) & (mode[of_clip] == RANDOM) & free)
@@ -170,8 +178,9 @@ def draw_conditions(clips: ClipTable, epoch: int, config: TrainConfig) -> Condit
 
     is_large = clips.own + of_spans() > config.packing.budget
     suffix &= ~is_large
-    keyframe &= ~is_large[of_clip]
     mode = np.where(is_large & (mode == BOTH_ENDS), FIRST_FRAME, mode)
+    fits_first = (mode == FIRST_FRAME) & (clips.own + per_frame <= config.packing.budget)
+    keyframe &= ~is_large[of_clip] | (fits_first[of_clip] & (at == 0))
     mode = np.where((begin == 0) & (of_spans() == 0), TEXT, mode)
     given = per_frame * -(-(begin - 1 + clips.tubelet) // clips.tubelet)
     left_out = (config.left_out * (clips.own - given)).astype(np.int64)  # as model/token_drop.py counts them
@@ -184,7 +193,7 @@ def _modes(clips: ClipTable, choice: Chances, config: TrainConfig) -> Ints:
     can = {
         "text": np.ones(len(choice), bool),
         "first_frame": is_clip,
-        "prefix": is_clip,
+        "prefix": is_clip & ~clips.has_first,
         "suffix": clips.suffix > 0,
         "both_ends": clips.has_last,
         "random": is_clip,
