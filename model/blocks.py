@@ -36,10 +36,13 @@ class LevelEmbedding(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(256, width), nn.SiLU(), nn.Linear(width, width))
         self.modulation = nn.Linear(width, 6 * width)
 
-    def forward(self, levels: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, levels: Tensor, pooled: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """`pooled` (K - 1, D) is added to all but the first level, which is that of what is given."""
         # In full precision even under autocast: few rows, and what they say scales every token of every block.
         with torch.autocast(levels.device.type, enabled=False):
             embedding = self.mlp(level_features(levels))  # (K, D)
+            if pooled is not None:
+                embedding = embedding + F.pad(pooled.float(), (0, 0, 1, 0))
             return embedding, self.modulation(F.silu(embedding)).unflatten(1, (6, -1))
 
 
@@ -55,7 +58,7 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Tensor, rotation: Rotation, layout: Layout) -> Tensor:
         q, k, v = self.qkv(x).chunk(3, dim=-1)  # (S, D) each
-        q, k = self.norm_q(q).to(v.dtype), self.norm_k(k).to(v.dtype)
+        q, k = self.norm_q(q.float()).to(v.dtype), self.norm_k(k.float()).to(v.dtype)
         q, k, v = (y.unflatten(-1, (self.heads, -1)) for y in (q, k, v))  # (S, H, d)
         y = attention(rotate(q, rotation), rotate(k, rotation), v, layout)
         return self.out(y.flatten(-2))  # (S, D)
@@ -73,7 +76,7 @@ class CrossAttention(nn.Module):
 
     def forward(self, x: Tensor, text: Tensor, layout: Layout) -> Tensor:
         k, v = self.kv(text).chunk(2, dim=-1)  # (L, D) each
-        q, k = self.norm_q(self.q(x)).to(v.dtype), self.norm_k(k).to(v.dtype)
+        q, k = self.norm_q(self.q(x).float()).to(v.dtype), self.norm_k(k.float()).to(v.dtype)
         q, k, v = (y.unflatten(-1, (self.heads, -1)) for y in (q, k, v))
         return self.out(attention(q, k, v, layout).flatten(-2))  # (S, D)
 

@@ -34,6 +34,8 @@ class DiTConfig:
             models need it, Wan 2.1's geometry does without.
         windows: null attends to the whole clip in every block. Else blocks attend in turns within one latent frame
             and within windows of so many tokens in time, rows and columns (W.A.L.T, model/windows.py).
+        pooled_text: also add the mean of a clip's text to its noise level, so that text scales and gates every block
+            (adaLN, as Stable Diffusion 3, arXiv:2403.03206); null text has a mean too.
         text_tokens: fill texts up with zeros to so many tokens, which are attended to as well, and cut longer ones.
             Wan 2.1 was trained with 512; null attends to the text alone.
     """
@@ -49,6 +51,7 @@ class DiTConfig:
     rope_theta: float = 10_000.0
     places: bool = True
     windows: tuple[int, int, int] | None = None
+    pooled_text: bool = False
     text_tokens: int | None = None
 
     def __post_init__(self) -> None:
@@ -187,6 +190,8 @@ class SizeConfig:
         patch: latent frames, rows and columns that make one token, such as [2, 2, 2]; null takes the preset's.
         windows: attend within windows of so many tokens in time, rows and columns, in turns with single latent
             frames (W.A.L.T); null attends to the whole clip.
+        pooled_text: let the text also scale and gate every block, by its mean: small models learn sooner what is asked
+            for.
     """
 
     preset: Literal["tiny", "S", "B", "XL", "1.3B"] = "tiny"
@@ -196,6 +201,7 @@ class SizeConfig:
     ffn: int | None = None
     patch: tuple[int, int, int] | None = None
     windows: tuple[int, int, int] | None = None
+    pooled_text: bool = False
 
     def __post_init__(self) -> None:
         if self.preset not in PRESETS:
@@ -219,6 +225,7 @@ class SizeConfig:
             ffn=ffn,
             patch=base.patch if self.patch is None else self.patch,
             windows=base.windows if self.windows is None else self.windows,
+            pooled_text=self.pooled_text,
             channels=channels,
             text_width=text_width,
         )

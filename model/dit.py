@@ -50,6 +50,7 @@ class DiT(nn.Module):
         self.text_in = nn.Sequential(
             nn.Linear(config.text_width, width), nn.GELU(approximate="tanh"), nn.Linear(width, width)
         )
+        self.text_pool = nn.Linear(width, width) if config.pooled_text else None
         self.null_text = nn.Parameter(torch.zeros(config.text_width))
         self.blocks = nn.ModuleList(Block(width, config.heads, config.ffn) for _ in range(config.depth))
         self.head = Head(width, config.token_width)
@@ -73,8 +74,9 @@ class DiT(nn.Module):
         x = self.patch_in(pack.tokens)  # (S, D)
         if self.place_in is not None:
             x = x + self.place_in(pack.places)
-        embedding, modulation = self.level(pack.levels)  # (K + 1, D), (K + 1, 6, D)
         text = self.text_in(torch.where(pack.text_is_null[:, None], self.null_text, pack.text))  # (L, D)
+        pooled = None if self.text_pool is None else self.text_pool(means(text, pack.text_lengths))  # (K, D)
+        embedding, modulation = self.level(pack.levels, pooled)  # (K + 1, D), (K + 1, 6, D)
         rotation = rotary(pack.positions, self.config.head_width, self.config.rope_theta, self.stretch)
         text_layout = Layout(pack.lengths, pack.text_lengths, x.device, self.backend)
         for block, layout in zip(self.blocks, self._layouts(pack, x.device), strict=True):
@@ -87,6 +89,14 @@ class DiT(nn.Module):
         if self.config.windows is not None:
             return window_layouts(pack, self.config.windows, depth, device, self.backend)
         return [Layout(pack.lengths, pack.lengths, device, self.backend)] * depth
+
+
+def means(text: Tensor, lengths: tuple[int, ...]) -> Tensor:
+    """Mean of the tokens of each text: (L, D) -> (K, D) float32, K texts of `lengths`."""
+    counts = torch.tensor(lengths, device=text.device)
+    of_text = torch.repeat_interleave(torch.arange(len(lengths), device=text.device), counts)
+    sums = text.new_zeros(len(lengths), text.shape[1], dtype=torch.float32).index_add(0, of_text, text.float())
+    return sums / counts[:, None]
 
 
 def load_dit(folder: str | Path, weights: Literal["ema", "model"] = "ema") -> tuple[DiT, dict[str, Any]]:

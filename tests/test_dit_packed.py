@@ -7,17 +7,17 @@ import torch
 from torch import Tensor
 
 from model.config import DiTConfig
-from model.dit import DiT
+from model.dit import DiT, means
 from model.pack import Clip, Span, make_pack, own_parts
 
 SHAPE = DiTConfig(width=48, depth=2, heads=2, ffn=96, text_width=12)
 
 
-@pytest.fixture(scope="module")
-def dit() -> DiT:
+@pytest.fixture(scope="module", params=[False, True], ids=["", "pooled_text"])
+def dit(request: pytest.FixtureRequest) -> DiT:
     """A model whose gates and outputs are not zero, as after some training."""
     torch.manual_seed(0)
-    dit = DiT(SHAPE)
+    dit = DiT(replace(SHAPE, pooled_text=request.param))
     with torch.no_grad():
         for p in dit.parameters():
             p.add_(0.1 * torch.randn_like(p))
@@ -96,6 +96,20 @@ def test_permuting_a_pack_changes_nothing(dit: DiT) -> None:
     straight, permuted = outputs(dit, clips()), outputs(dit, [clips()[i] for i in order])
     for place, i in enumerate(order):
         torch.testing.assert_close(permuted[place], straight[i], atol=1e-5, rtol=0)
+
+
+def test_pooled_text_is_the_mean_of_a_clips_own_text_and_gates_what_is_generated() -> None:
+    dit = DiT(replace(SHAPE, pooled_text=True))
+    text, lengths = torch.randn(9, 48), (2, 4, 3)
+    found = means(text, lengths)
+    for mean, part in zip(found, text.split(lengths), strict=True):
+        torch.testing.assert_close(mean, part.mean(0))
+    levels = torch.tensor([0.0, 0.3, 0.3, 0.3])
+    plain, _ = dit.level(levels)
+    told, _ = dit.level(levels, found)
+    assert torch.equal(told[0], plain[0])  # the level of what is given
+    torch.testing.assert_close(told[1:] - plain[1:], found)
+    assert DiT(SHAPE).text_pool is None
 
 
 def test_a_new_model_predicts_zero_and_its_blocks_change_nothing() -> None:
