@@ -58,7 +58,7 @@ class SampleCommand:
         piece: frames that are drawn at a time; longer videos are chains of such pieces. Null takes what the model was
             mostly trained on.
         context: frames that a piece goes on from, rounded down to what the VAE can encode; null takes about half a
-            piece, between two ends a quarter on each side.
+            piece, between two ends a quarter on each side. Where the VAE is not causal it is one picture.
         stretch: how pieces that are longer or larger than the model was mostly trained on are brought into the
             positions that it has seen (model/rope.py): ntk leaves near tokens at their distances, interpolate divides
             all alike.

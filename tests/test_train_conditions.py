@@ -196,7 +196,9 @@ def test_hashes() -> None:
     assert len(set(hashed([f"{n:024x}" for n in range(10_000)]).tolist())) == 10_000
 
 
-@pytest.mark.parametrize(("patch", "left_out"), [((1, 2, 2), 0.0), ((2, 2, 2), 0.0), ((1, 2, 2), 0.37)])
+@pytest.mark.parametrize(
+    ("patch", "left_out"), [((1, 2, 2), 0.0), ((2, 2, 2), 0.0), ((1, 2, 2), 0.37), ((2, 2, 2), 0.37)]
+)
 def test_clips_become_as_large_as_planned(
     data: LatentDataset, patch: tuple[int, int, int], left_out: float
 ) -> None:

@@ -182,7 +182,7 @@ def draw_conditions(clips: ClipTable, epoch: int, config: TrainConfig) -> Condit
     fits_first = (mode == FIRST_FRAME) & (clips.own + per_frame <= config.packing.budget)
     keyframe &= ~is_large[of_clip] | (fits_first[of_clip] & (at == 0))
     mode = np.where((begin == 0) & (of_spans() == 0), TEXT, mode)
-    given = per_frame * -(-(begin - 1 + clips.tubelet) // clips.tubelet)
+    given = per_frame * ((begin - 1 + clips.tubelet) // clips.tubelet)  # beginnings are whole tokens
     left_out = (config.left_out * (clips.own - given)).astype(np.int64)  # as model/token_drop.py counts them
     return Conditions(mode, begin, keyframe, suffix, clips.own + of_spans() - left_out, clips.starts)
 

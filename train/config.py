@@ -76,7 +76,8 @@ class ConditionMix:
     """What of a clip is given beside its text, drawn anew each epoch (train/conditions.py); relative weights.
 
     Shares of what a clip cannot give go to the others: one encoded without keyframes has no last picture by
-    itself, one without a suffix no ending, and a picture has nothing to give.
+    itself, one without a suffix no ending, one whose first picture is stored by itself (its VAE is not causal) no
+    prefix, and a picture has nothing to give.
 
     Attributes:
         text: nothing.
