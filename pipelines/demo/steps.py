@@ -167,10 +167,18 @@ def train(config: DemoConfig, places: Places) -> None:
 
 
 def sample(config: DemoConfig, places: Places) -> None:
+    from model.sample_config import SampleConfig
     from pipelines.sample import SampleCommand
     from pipelines.sample import sample as run
 
-    run(SampleCommand(checkpoint=str(places.run), prompt=list(config.prompts), out=str(places.samples)))
+    run(
+        SampleCommand(
+            checkpoint=str(places.run),
+            prompt=list(config.prompts),
+            out=str(places.samples),
+            sampler=SampleConfig(guidance=2.0),  # more makes the colours of so small a model glare
+        )
+    )
 
 
 def report(config: DemoConfig, places: Places) -> None:
