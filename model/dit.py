@@ -95,7 +95,9 @@ def means(text: Tensor, lengths: tuple[int, ...]) -> Tensor:
     """Mean of the tokens of each text: (L, D) -> (K, D) float32, K texts of `lengths`."""
     counts = torch.tensor(lengths, device=text.device)
     of_text = torch.repeat_interleave(torch.arange(len(lengths), device=text.device), counts)
-    sums = text.new_zeros(len(lengths), text.shape[1], dtype=torch.float32).index_add(0, of_text, text.float())
+    sums = text.new_zeros(len(lengths), text.shape[1], dtype=torch.float32).index_add(
+        0, of_text, text.float()
+    )
     return sums / counts[:, None]
 
 

@@ -33,7 +33,8 @@ def shift_for(n_tokens: int, config: FlowConfig) -> float:
 
 def shift_time(t: Tensor, shift: float) -> Tensor:
     """s·t / (1 + (s - 1)·t): moves noise levels towards 1 for s > 1; 0 and 1 stay."""
-    return shift * t / (1 + (shift - 1) * t)
+    # Rounding may carry 1 beyond itself.
+    return (shift * t / (1 + (shift - 1) * t)).clamp(max=1.0)
 
 
 def draw_time(config: FlowConfig, n_tokens: int, generator: torch.Generator) -> Tensor:

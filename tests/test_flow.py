@@ -42,3 +42,8 @@ def test_noise_levels_are_logit_normal_with_a_uniform_share() -> None:
 def test_time_grid_runs_from_noise_to_clip() -> None:
     torch.testing.assert_close(time_grid(4, 256, FlowConfig()), torch.tensor([1.0, 0.75, 0.5, 0.25, 0.0]))
     torch.testing.assert_close(time_grid(2, 4096, FlowConfig()), torch.tensor([1.0, 0.8, 0.0]))
+
+
+def test_noise_levels_never_exceed_1_by_rounding() -> None:
+    firsts = {time_grid(20, n_tokens, FlowConfig(base_tokens=8))[0].item() for n_tokens in range(8, 1200)}
+    assert 1 - 1e-6 < min(firsts) <= max(firsts) <= 1.0

@@ -50,7 +50,9 @@ def test_reads_what_was_written(dataset: Path) -> None:
 
 
 def test_what_is_typical_is_decided_by_tokens_and_pictures_are_not_unless_alone(tmp_path: Path) -> None:
-    sizes = [(1, 8, 8)] * 20 + [(3, 4, 4)] * 5 + [(7, 4, 4)] * 2 + [(2, 4, 8)] * 3  # 240, 224 and 192 of clips
+    sizes = (
+        [(1, 8, 8)] * 20 + [(3, 4, 4)] * 5 + [(7, 4, 4)] * 2 + [(2, 4, 8)] * 3
+    )  # 240, 224 and 192 of clips
     clips = [random_clips(1, (size,))[0] for size in sizes]
     clips = [(f"{number:016x}", latent, texts) for number, (_, latent, texts) in enumerate(clips)]
     assert LatentDataset(str(write_latents(tmp_path / "all", clips))).typical() == ((3, 4, 4), 16.0)

@@ -74,7 +74,8 @@ def test_a_run_begins_with_the_averaged_weights_and_the_shape_of_another(
 ) -> None:
     newest = checkpoints(first)[-1]
     assert any(
-        not torch.equal(a, b) for a, b in zip(weights(newest).values(), weights(newest, "ema").values(), strict=True)
+        not torch.equal(a, b)
+        for a, b in zip(weights(newest).values(), weights(newest, "ema").values(), strict=True)
     )
     for number, place in enumerate((first, newest)):
         last = train(config_for(dataset, tmp_path / str(number), init=str(place)), log=lambda row: None)
