@@ -197,14 +197,20 @@ def test_any_name_of_a_folder_comes_through_a_shell(name: str) -> None:
     assert parse(EvaluateConfig, args, name="evaluate").checkpoint == [name, "b"]
 
 
+def trained_on(checkpoint: Path, copy: Path, size: list[int]) -> Path:
+    """A copy of a checkpoint that tells of other clips in its training."""
+    shutil.copytree(checkpoint, copy)
+    about = json.loads((copy / "config.json").read_text())
+    about["typical"]["size"] = size
+    (copy / "config.json").write_text(json.dumps(about))
+    return copy
+
+
 def test_models_of_two_settings_have_each_their_true_clips_and_files(
     run: Path, evaluated: Path, tmp_path: Path
 ) -> None:
     (newest,) = (run / "checkpoints").glob("*2")
-    wide = shutil.copytree(newest, tmp_path / "wide")
-    about = json.loads((wide / "config.json").read_text())
-    about["typical"]["size"] = [2, 6, 8]
-    (wide / "config.json").write_text(json.dumps(about))
+    wide = trained_on(newest, tmp_path / "wide", [2, 6, 8])
     out = tmp_path / "out"
     # Named twice, in two ways: one row.
     assert main(["--checkpoint", str(run), str(wide), str(newest), f"--out={out}", *FLAGS]) == 0
@@ -319,9 +325,6 @@ def test_videos_too_small_to_judge_are_refused(
     run: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (newest,) = (run / "checkpoints").glob("*2")
-    small = shutil.copytree(newest, tmp_path / "small")
-    about = json.loads((small / "config.json").read_text())
-    about["typical"]["size"] = [2, 2, 8]
-    (small / "config.json").write_text(json.dumps(about))
+    small = trained_on(newest, tmp_path / "small", [2, 2, 8])
     assert main([f"--checkpoint={small}", f"--out={tmp_path}", *FLAGS]) == 2
     assert "videos of 64x16 pixels, in which nothing can be judged" in capfd.readouterr().err

@@ -13,7 +13,7 @@ import pytest
 
 from curate.errors import BadInput
 from pipelines.demo import world_latents
-from pipelines.demo.scene import is_held_out
+from pipelines.demo.scene import STILL, is_held_out
 from pipelines.demo.world_latents import SHAPES, main, world_frames, world_rows, write_latents
 from pipelines.demo.world_oracle import parse
 from pipelines.encode_frames import fit
@@ -58,6 +58,7 @@ def test_captions_are_true_and_held_out_combinations_do_not_occur(made: Path) ->
                     record = json.load(io.TextIOWrapper(tar.extractfile(member)))  # type: ignore[arg-type]
                     scene = record["scene"]
                     assert not is_held_out(scene["kind"], scene["colour"], scene["background"])
+                    assert (scene["direction"] == STILL) == (int(record["clip_id"], 16) < PICTURES)
                     for caption in record["captions"]:
                         named = {k: v for k, v in parse(caption["text"]).items() if v is not None}
                         assert named.items() <= scene.items()

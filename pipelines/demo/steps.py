@@ -17,7 +17,7 @@ TOLD = {
     "recaption": "a short and a dense caption for every kept clip",
     "shard": "cut the kept clips and pack them into WebDataset tars",
     "encode": "VAE latents and text embeddings",
-    "train": "a tiny diffusion transformer on the latents, from the weights that ship with the code",
+    "train": "a tiny diffusion transformer on the latents, begun with the weights of --init",
     "sample": "videos from prompts",
     "report": "one page that shows it all",
 }
