@@ -34,6 +34,9 @@ from model.errors import BadInput
 from model.layout import Group, Layout
 
 
+# Where blocks are compiled, what is between two attentions becomes one graph for packs of all sizes; the layout, whose
+# lengths differ from pack to pack, would make a new one of each.
+@torch.compiler.disable
 def attention(q: Tensor, k: Tensor, v: Tensor, layout: Layout) -> Tensor:
     """softmax(q·kᵀ / √d)·v within each segment: q (S, H, d), k and v (L, H, d) -> (S, H, d).
 

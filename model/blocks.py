@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from model.attention import attention
 from model.layout import Layout
 from model.rope import Rotation, rotate
+from model.sequence import Sequence
 
 EPS = 1e-6
 
@@ -56,11 +57,14 @@ class SelfAttention(nn.Module):
         self.norm_q, self.norm_k = nn.RMSNorm(width, EPS), nn.RMSNorm(width, EPS)
         self.out = nn.Linear(width, width)
 
-    def forward(self, x: Tensor, rotation: Rotation, layout: Layout) -> Tensor:
+    def forward(
+        self, x: Tensor, rotation: Rotation, layout: Layout, sequence: Sequence | None = None
+    ) -> Tensor:
         q, k, v = self.qkv(x).chunk(3, dim=-1)  # (S, D) each
         q, k = self.norm_q(q.float()).to(v.dtype), self.norm_k(k.float()).to(v.dtype)
         q, k, v = (y.unflatten(-1, (self.heads, -1)) for y in (q, k, v))  # (S, H, d)
-        y = attention(rotate(q, rotation), rotate(k, rotation), v, layout)
+        attend = attention if sequence is None else sequence.attend
+        y = attend(rotate(q, rotation), rotate(k, rotation), v, layout)
         return self.out(y.flatten(-2))  # (S, D)
 
 
@@ -74,11 +78,12 @@ class CrossAttention(nn.Module):
         self.norm_q, self.norm_k = nn.RMSNorm(width, EPS), nn.RMSNorm(width, EPS)
         self.out = nn.Linear(width, width)
 
-    def forward(self, x: Tensor, text: Tensor, layout: Layout) -> Tensor:
+    def forward(self, x: Tensor, text: Tensor, layout: Layout, sequence: Sequence | None = None) -> Tensor:
         k, v = self.kv(text).chunk(2, dim=-1)  # (L, D) each
         q, k = self.norm_q(self.q(x).float()).to(v.dtype), self.norm_k(k.float()).to(v.dtype)
         q, k, v = (y.unflatten(-1, (self.heads, -1)) for y in (q, k, v))
-        return self.out(attention(q, k, v, layout).flatten(-2))  # (S, D)
+        attend = attention if sequence is None else sequence.attend_to
+        return self.out(attend(q, k, v, layout).flatten(-2))  # (S, D)
 
 
 class Block(nn.Module):
@@ -103,13 +108,15 @@ class Block(nn.Module):
         layout: Layout,
         text: Tensor,  # (L, D)
         text_layout: Layout,
+        sequence: Sequence | None = None,
     ) -> Tensor:
+        """With a `sequence`, x, level_index and rotation are of this process' stretch of the S tokens."""
         shift_a, scale_a, gate_a, shift_f, scale_f, gate_f = (
             m[level_index] for m in (modulation + self.table).unbind(1)
         )  # (S, D) each
         y = self.norm_self(x) * (1 + scale_a) + shift_a
-        x = x + gate_a * self.self_attention(y, rotation, layout)
-        x = x + self.cross_attention(self.norm_cross(x), text, text_layout)
+        x = x + gate_a * self.self_attention(y, rotation, layout, sequence)
+        x = x + self.cross_attention(self.norm_cross(x), text, text_layout, sequence)
         y = self.norm_ffn(x) * (1 + scale_f) + shift_f
         return x + gate_f * self.ffn(y)
 

@@ -102,6 +102,9 @@ PRESETS = {
 #: The ways to compute attention (model/attention.py). All give the same; `auto` takes the fastest that runs.
 AttentionBackend = Literal["auto", "varlen", "fa3", "flex", "grouped", "loop"]
 
+#: What a backward pass computes again, to keep less in memory: no block, every other one, all.
+Recompute = Literal["none", "selective", "full"]
+
 
 @dataclass(frozen=True)
 class Stretch:

@@ -14,32 +14,44 @@ belongs to the token, so that given frames (level 0) condition the others. Noise
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+import fsspec
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from model.blocks import Block, CrossAttention, Head, LevelEmbedding
-from model.config import AttentionBackend, DiTConfig, Stretch
+from model.config import AttentionBackend, DiTConfig, Recompute, Stretch
 from model.errors import BadInput
 from model.layout import Layout
 from model.pack import Pack
 from model.patches import PLACE_FEATURES
+from model.pieces import Pieces
 from model.rope import rotary
+from model.sequence import Sequence
 from model.windows import window_layouts
 
 
 class DiT(nn.Module):
     """See the module; `config` says the shape.
 
-    `backend` and `stretch` are chosen when the model is run; checkpoints know nothing of them.
+    `backend`, `stretch`, `recompute` and `sequence` are chosen when the model is run; checkpoints know nothing of them.
+
+    Attributes:
+        backend: how attention is computed.
+        stretch: for clips longer or larger than trained.
+        recompute: what the backward pass computes again instead of keeping it: nothing, every other block, all blocks.
+        sequence: the processes that share the tokens of a pack; null where each has packs of its own.
     """
 
     backend: AttentionBackend = "auto"
     stretch: Stretch = Stretch()
+    recompute: Recompute = "none"
+    sequence: Sequence | None = None
 
     def __init__(self, config: DiTConfig) -> None:
         super().__init__()
@@ -70,18 +82,31 @@ class DiT(nn.Module):
             nn.init.zeros_(linear.weight)
 
     def forward(self, pack: Pack) -> Tensor:
-        """Velocity noise - x_0 of every token, (S, token_width); at tokens of level 0 it has no meaning."""
-        x = self.patch_in(pack.tokens)  # (S, D)
+        """Velocity noise - x_0 of every token, (S, token_width); at tokens of level 0 it has no meaning.
+
+        With a `sequence`, that of the tokens `sequence.span(S)` alone, and S below is their number.
+        """
+        own = slice(None) if self.sequence is None else self.sequence.span(len(pack.tokens))
+        level_index = pack.level_index[own]
+        x = self.patch_in(pack.tokens[own])  # (S, D)
         if self.place_in is not None:
-            x = x + self.place_in(pack.places)
+            x = x + self.place_in(pack.places[own])
         text = self.text_in(torch.where(pack.text_is_null[:, None], self.null_text, pack.text))  # (L, D)
         pooled = None if self.text_pool is None else self.text_pool(means(text, pack.text_lengths))  # (K, D)
         embedding, modulation = self.level(pack.levels, pooled)  # (K + 1, D), (K + 1, 6, D)
-        rotation = rotary(pack.positions, self.config.head_width, self.config.rope_theta, self.stretch)
+        rotation = rotary(pack.positions[own], self.config.head_width, self.config.rope_theta, self.stretch)
         text_layout = Layout(pack.lengths, pack.text_lengths, x.device, self.backend)
-        for block, layout in zip(self.blocks, self._layouts(pack, x.device), strict=True):
-            x = block(x, modulation, pack.level_index, rotation, layout, text, text_layout)
-        return self.head(x, embedding, pack.level_index)  # (S, token_width)
+        for number, layout in enumerate(self._layouts(pack, x.device)):
+            run = self._runner(number)
+            x = run(x, modulation, level_index, rotation, layout, text, text_layout, self.sequence)
+        return self.head(x, embedding, level_index)  # (S, token_width)
+
+    def _runner(self, number: int) -> Callable[..., Tensor]:
+        """A block, or the block computed again in the backward pass."""
+        block: Callable[..., Tensor] = self.blocks[number]
+        if self.recompute == "none" or (self.recompute == "selective" and number % 2):
+            return block
+        return partial(checkpoint, block, use_reentrant=False)
 
     def _layouts(self, pack: Pack, device: torch.device) -> list[Layout]:
         """Which tokens attend to which, for the self-attention of each block."""
@@ -104,19 +129,19 @@ def means(text: Tensor, lengths: tuple[int, ...]) -> Tensor:
 def load_dit(folder: str | Path, weights: Literal["ema", "model"] = "ema") -> tuple[DiT, dict[str, Any]]:
     """The model of a checkpoint in evaluation mode on the CPU, and the rest of its config.json.
 
-    Raises BadInput if `folder` is no finished checkpoint.
+    `folder` may be a URI. Raises BadInput if it is no finished checkpoint.
     """
-    folder = Path(folder)
-    if not (folder / "COMPLETE").is_file():
+    fs, root = fsspec.core.url_to_fs(str(folder))
+    if not fs.exists(f"{root}/COMPLETE"):
         raise BadInput(
             f"{folder} is no finished checkpoint (it has no file COMPLETE). Give a run that `reelmill train` "
             "wrote, or one folder of its checkpoints/."
         )
     try:
-        about = json.loads((folder / "config.json").read_text())
+        about = json.loads(fs.cat_file(f"{root}/config.json"))
         dit = DiT(told_shape(about))
-        dit.load_state_dict(load_file(folder / f"{weights}.safetensors"))
-    except (OSError, KeyError, TypeError, json.JSONDecodeError, SafetensorError, RuntimeError) as error:
+        dit.load_state_dict(Pieces(str(folder), weights).whole())
+    except (OSError, KeyError, TypeError, json.JSONDecodeError, BadInput, RuntimeError) as error:
         raise BadInput(f"checkpoint {folder} cannot be loaded: {error}. Use another checkpoint.") from error
     return dit.eval().requires_grad_(False), about
 

@@ -67,6 +67,13 @@ def suffix_length(t: int, wanted: int, step: int) -> int:
     return 1 + step * min(-(-(wanted - 1) // step), (t - 2) // step)
 
 
+def encoded_apart(vae: AnyVAE, t: int, frames: FrameConfig) -> tuple[tuple[int, ...], int]:
+    """What of a clip of `t` latent frames is encoded by itself: at which the keyframes are, and how long the ending."""
+    at = keyframe_positions(t, frames.keyframes)
+    step = frame_step(vae) // vae.config.temporal
+    return at if is_causal(vae) or not at else (0, *at), suffix_length(t, frames.suffix, step)
+
+
 def latents_of(
     vae: AnyVAE,
     videos: Sequence[np.ndarray],
@@ -80,18 +87,18 @@ def latents_of(
     batched by shape: so many of a shape as have `batch_bytes` of pixels, a longer clip in chunks of that size. It
     decides values in the last digit. `tile` as in `VideoVAE.encode`.
     """
-    temporal, step = vae.config.temporal, frame_step(vae) // vae.config.temporal
+    temporal = vae.config.temporal
     places: list[tuple[int, ...]] = []
     lengths: list[int] = []
     jobs: list[np.ndarray] = []  # of each video: itself, its keyframes, its suffix
     for video in videos:
         t = (len(video) - 1) // temporal + 1
-        at = keyframe_positions(t, frames.keyframes)
-        places.append(at if is_causal(vae) or not at else (0, *at))
-        lengths.append(suffix_length(t, frames.suffix, step))
-        jobs += [video, *(video[temporal * i :][:1] for i in places[-1])]
-        if lengths[-1]:
-            jobs.append(video[temporal * (t - lengths[-1]) :])
+        at, length = encoded_apart(vae, t, frames)
+        places.append(at)
+        lengths.append(length)
+        jobs += [video, *(video[temporal * i :][:1] for i in at)]
+        if length:
+            jobs.append(video[temporal * (t - length) :])
     encoded = iter(_by_shape(vae, jobs, tile, batch_bytes))
     found = []
     for at, length in zip(places, lengths, strict=True):

@@ -175,17 +175,33 @@ class EncodeClips:
 
     def _part(self, part: str, clips: list[dict]) -> dict:
         tries = Tries(self._dataset, f"{part}-encode")
-        rows = tries.run(clips, self._encode)
+        rows = tries.run(clips, self.encode)
         with self._dataset.atomic_writer(state_folder(self._vae_id), "parts", f"{part}.parquet") as out:
             pq.write_table(pa.Table.from_pylist(rows, schema=_ENCODED), out)
         tries.clear()
         failed = sum(row["error"] is not None for row in rows)
         return {"name": part, "clips": len(rows) - failed, "failed": failed}
 
-    def _encode(self, clips: list[dict]) -> list[dict]:
-        """A row of _ENCODED for each clip."""
+    def encode(self, clips: list[dict]) -> list[dict]:
+        """A row of _ENCODED for each clip, a row of _DECODED."""
         made = iter(self._members([clip for clip in clips if clip["error"] is None]))
         return [next(made) if clip["error"] is None else clip for clip in clips]
+
+    def foretold(self, clip: dict) -> dict[str, Any]:
+        """What the index will tell of the latents of a clip that is still to be decoded, a row of _TO_DECODE."""
+        from pipelines.encode_latents import encoded_apart
+
+        vae = self._vae.config
+        t = (clip["frames"] - 1) // vae.temporal + 1
+        at, suffix = encoded_apart(self._vae, t, self.frames)
+        return {
+            "t": t,
+            "h": clip["encoded_height"] // vae.spatial,
+            "w": clip["encoded_width"] // vae.spatial,
+            "fps": _rate(clip["frames"], clip["encoded_fps"]),
+            "keyframe_at": at,
+            "suffix": suffix,
+        }
 
     def _members(self, clips: list[dict]) -> list[dict]:
         """The same of clips that were decoded. Where the GPU has not memory enough for all, one by one."""
@@ -224,7 +240,7 @@ class EncodeClips:
     def _latent_member(self, clip: dict, made: dict[str, Tensor]) -> dict[str, Any]:
         """KEY.latent of a clip, and what the index tells of it."""
         size = dict(zip("thw", made["latent"].shape[1:], strict=True))
-        fps = clip["fps"] if clip["frames"] > 1 else 0.0  # a picture has no rate
+        fps = _rate(clip["frames"], clip["fps"])
         told = {**size, "fps": fps, "n_frames": clip["frames"]}
         metadata = {"vae_id": self._vae_id} | {name: repr(value) for name, value in told.items()}
         return {
@@ -235,6 +251,11 @@ class EncodeClips:
             "keyframe_at": made["keyframe_at"].tolist() if "keyframe_at" in made else [],
             "suffix": made["suffix"].shape[1] if "suffix" in made else 0,
         }
+
+
+def _rate(frames: int, fps: float) -> float:
+    """Frames per second that are told of a clip: a picture has none."""
+    return fps if frames > 1 else 0.0
 
 
 def _video(clip: dict) -> np.ndarray:

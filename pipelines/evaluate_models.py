@@ -108,8 +108,11 @@ def _described(loaded: Loaded, weights: str) -> Checkpoint:
     state = loaded.checkpoint / "state.json"
     told = json.loads(state.read_text()) if state.is_file() else {}
     parameters = sum(weight.numel() for weight in loaded.dit.parameters())
-    with (loaded.checkpoint / f"{weights}.safetensors").open("rb") as file:
-        weights_id = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=8)).hexdigest()
+    digest = hashlib.blake2b(digest_size=8)
+    for path in sorted(loaded.checkpoint.glob(f"{weights}*.safetensors")):  # several, of a sharded training
+        with path.open("rb") as file:
+            while chunk := file.read(1 << 24):
+                digest.update(chunk)
     return Checkpoint(
         name="",
         folder=loaded.checkpoint,
@@ -119,7 +122,7 @@ def _described(loaded: Loaded, weights: str) -> Checkpoint:
         parameters=parameters,
         setting=setting_of(loaded),
         text_id=loaded.about["latents"].get("text_id") or text_id(loaded.text_place),
-        weights_id=weights_id,
+        weights_id=digest.hexdigest(),
     )
 
 

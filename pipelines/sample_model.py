@@ -5,6 +5,8 @@ model = load_model("demo-run/runs/dit")
 
 from __future__ import annotations
 
+import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +21,8 @@ from model.text import TextEncoder, load_text_encoder
 from pipelines.demo.weights import embedded
 from pipelines.encode_latents import frame_step
 from pipelines.text_place import text_id, text_place
-from train.checkpoint import checkpoints
+from train.checkpoint import checkpoints, finished
+from train.store import Store
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ def load_model(
     if device == "cuda" and not torch.cuda.is_available():
         raise BadInput("--device=cuda: torch finds no GPU here. Give --device=cpu.")
     chosen = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
-    folder = embedded("dit") if checkpoint == "embedded" else newest(Path(checkpoint))
+    folder = embedded("dit") if checkpoint == "embedded" else newest(checkpoint)
     dit, about = load_dit(folder, weights)
     told = about["latents"]
     loaded_vae = load_trained_vae(vae or told.get("vae"), told["vae_id"])
@@ -88,16 +91,45 @@ def load_model(
     )
 
 
-def newest(folder: Path) -> Path:
-    """`folder` if it is a checkpoint, else the newest finished checkpoint of the run in it. Raises BadInput."""
-    if (folder / "config.json").is_file():
+def newest(place: str) -> Path:
+    """`place` if it is a checkpoint, else the newest finished one of the run in it. Raises BadInput.
+
+    One in an object store is fetched, without what sampling does not need, and kept for the next time.
+    """
+    folder = Path(place)
+    if "://" in place:
+        if found := _fetched(place.rstrip("/")):
+            return found
+    elif (folder / "config.json").is_file():
         return folder
-    if found := checkpoints(folder):
-        return found[-1]
+    elif there := checkpoints(folder):
+        return there[-1]
     raise BadInput(
         f"{folder} holds no finished checkpoint. Give the --out folder of `reelmill train`, or one of its "
         "checkpoints/."
     )
+
+
+def _fetched(place: str) -> Path | None:
+    """The checkpoint at a URI, or the newest of those in it, on this machine; null if there is none."""
+    store = Store(place)
+    if "COMPLETE" not in store.names():
+        if not (names := finished(store)):
+            store = Store(f"{place}/checkpoints")
+            names = finished(store)
+        if not names:
+            return None
+        store = Store(store.uri(names[-1]))
+    told = store.read("COMPLETE")  # the checksums of its files
+    digest = hashlib.blake2b(store.place.encode() + told, digest_size=12).hexdigest()
+    cache = (
+        Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "reelmill" / "checkpoints" / digest
+    )
+    for name in store.names():
+        if not name.startswith("optimizer") and name != "COMPLETE" and not (cache / name).is_file():
+            store.fetch(name, cache / name)
+    (cache / "COMPLETE").write_bytes(told)
+    return cache
 
 
 def load_trained_vae(name: str | None, wanted: str) -> AnyVAE:

@@ -16,11 +16,12 @@ from model.config import DiTConfig, SizeConfig
 from model.errors import BadInput
 from model.flow import draw_time, mix, shift_for
 from model.patches import patchify
-from train.batch import Batch, Feed, make_batch, token_errors
+from train.batch import Batch, make_batch, token_errors
 from train.conditions import MODES, ClipTable, Condition, draw_conditions, hashed, splitmix
 from train.config import ConditionMix, OptimConfig, PackingConfig, TrainConfig
 from train.data import ClipEntry, LatentDataset
 from train.draws import draw_clip
+from train.feed import Feed
 from train.loop import train
 from train.packing import Cursor, PackPlan
 
@@ -239,7 +240,9 @@ def test_packs_are_as_full_as_planned(data: LatentDataset) -> None:
         lambda epoch: draw_conditions(table, epoch, config).n_tokens, config.packing, 0, np.square
     )
     cursor = Cursor()
-    for step, _ in zip(Feed(data, plan, cursor, config, SHAPE), range(12), strict=False):
+    with Feed(data, plan, cursor, config, SHAPE) as feed:
+        steps = [next(feed) for _ in range(12)]
+    for step in steps:
         packs, cursor = plan.step(cursor, 1)
         expected = draw_conditions(table, step.epoch, config).n_tokens[packs[0]]
         assert step.batches[0].pack.lengths == tuple(expected)

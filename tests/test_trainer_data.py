@@ -1,7 +1,11 @@
 """What a batch is made of: latents and texts as written, draws by clip and epoch, targets, tokens that count."""
 
+import copy
+import shutil
+import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,11 +23,12 @@ from small_latents import (
 from model.config import DiTConfig
 from model.errors import BadInput
 from model.patches import patchify
-from train.batch import Feed, make_batch, token_errors
+from train.batch import make_batch, token_errors
 from train.blend import Choice
-from train.config import CaptionBlend, ConditionMix, PackingConfig, TrainConfig
+from train.config import CaptionBlend, ConditionMix, FeedConfig, PackingConfig, TrainConfig
 from train.data import LatentDataset
 from train.draws import Draw, draw_clip
+from train.feed import Feed, Step
 from train.packing import Cursor, PackPlan
 
 SHAPE = DiTConfig(text_width=TEXT_WIDTH)
@@ -209,28 +214,93 @@ def test_an_idle_rank_gets_a_clip_without_loss(dataset: Path) -> None:
     assert not token_errors(torch.ones_like(batch.target), batch).any()
 
 
+def first_step(
+    data: LatentDataset, plan: PackPlan, cursor: Cursor, config: TrainConfig, **ranks: int
+) -> Step:
+    with Feed(data, plan, cursor, config, SHAPE, **ranks) as feed:
+        return next(feed)
+
+
+def test_a_feed_passes_errors_on_and_ends_its_threads(dataset: Path) -> None:
+    data = LatentDataset(str(dataset))
+    tokens = [np.array([80] * 7), np.array([90] * 7)]  # by epoch
+    plan = PackPlan(lambda epoch: tokens[epoch], PackingConfig(budget=80), seed=0, flops=np.square)
+    before = threading.active_count()
+    with pytest.raises(BadInput, match="a clip has 90 tokens"):
+        first_step(data, plan, Cursor(1), CONFIG)
+    assert threading.active_count() == before
+
+
+def test_a_damaged_clip_is_left_out_and_named(dataset: Path, tmp_path: Path) -> None:
+    shutil.copytree(dataset, tmp_path / "data")
+    data = LatentDataset(str(tmp_path / "data"))
+    entry = data.clips[1]
+    start, size = entry.latent
+    with open(Path(data.root, entry.shard), "r+b") as file:
+        file.seek(start)
+        file.write(b"\xff" * size)
+    batch = make_batch(data, [0, 1, 2], 0, CONFIG, SHAPE)
+    assert batch.clip_ids == (data.clips[0].clip_id, data.clips[2].clip_id)
+    assert len(batch.pack.lengths) == 2
+    ((clip_id, why),) = batch.damaged
+    assert clip_id == entry.clip_id
+    assert "cannot be read" in why
+    nothing = make_batch(data, [1], 0, CONFIG, SHAPE)
+    assert (nothing.n_tokens, len(nothing.damaged), nothing.clip_ids) == (0, 1, ())
+    assert not token_errors(torch.ones_like(nothing.target), nothing).any()
+
+
+def test_a_store_that_fails_for_a_moment_is_asked_again(
+    dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, real, asked = LatentDataset(str(dataset)), LatentDataset._bytes, []
+
+    def failing(self: LatentDataset, *args: Any) -> bytes:
+        asked.append(args)
+        if len(asked) <= 2:
+            raise OSError("connection reset")
+        return real(self, *args)
+
+    monkeypatch.setattr(LatentDataset, "_bytes", failing)
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    assert not make_batch(data, [0], 0, CONFIG, SHAPE).damaged
+    asked.clear()
+    twice = replace(CONFIG, feed=FeedConfig(tries=2))
+    assert "connection reset" in make_batch(data, [0], 0, twice, SHAPE).damaged[0][1]
+
+
+def test_clips_held_back_are_decided_by_their_ids(dataset: Path) -> None:
+    data = LatentDataset(str(dataset))
+    rest, held = data.held_back(3)
+    assert len(held.clips) == 3
+    assert sorted(clip.clip_id for clip in rest.clips + held.clips) == [clip.clip_id for clip in data.clips]
+    fewer = copy.copy(data)
+    fewer.clips = [clip for clip in data.clips if clip not in rest.clips[:2]]
+    assert {clip.clip_id for clip in fewer.held_back(3)[1].clips} == {clip.clip_id for clip in held.clips}
+
+
 def test_the_feed_follows_the_plan(dataset: Path) -> None:
     data = LatentDataset(str(dataset))
     tokens = [80, 75, 16, 80, 75, 16, 80]
     plan = PackPlan(lambda epoch: np.array(tokens), PackingConfig(budget=160), seed=0, flops=np.square)
-    whole = Feed(data, plan, Cursor(), CONFIG, SHAPE)
-    steps = [step for step, _ in zip(whole, range(6), strict=False)]
+    with Feed(data, plan, Cursor(), CONFIG, SHAPE) as feed:
+        steps = [next(feed) for _ in range(6)]
     expected, cursor = [], Cursor()
     for _ in range(6):
         packs, cursor = plan.step(cursor, 1)
         expected.append(tuple(sorted(tokens[clip] for clip in packs[0])))
     assert [step.batches[0].pack.lengths for step in steps] == expected
     assert steps[-1].after == cursor
-    resumed = next(iter(Feed(data, plan, steps[2].after, CONFIG, SHAPE)))
+    resumed = first_step(data, plan, steps[2].after, CONFIG)
     assert torch.equal(resumed.batches[0].pack.tokens, steps[3].batches[0].pack.tokens)
     for rank in range(2):
-        half = next(iter(Feed(data, plan, Cursor(group=1), CONFIG, SHAPE, rank=rank, ranks=2)))
+        half = first_step(data, plan, Cursor(group=1), CONFIG, rank=rank, ranks=2)
         assert torch.equal(half.batches[0].pack.tokens, steps[rank].batches[0].pack.tokens)
     # With more packs per rank they are dealt in a snake.
     tight = PackPlan(lambda epoch: np.array(tokens), PackingConfig(budget=80), seed=0, flops=np.square)
     packs, _ = tight.step(Cursor(), 4)
     for rank, mine in enumerate(((0, 3), (1, 2))):
         two = replace(CONFIG, accumulate=2)
-        half = next(iter(Feed(data, tight, Cursor(), two, SHAPE, rank=rank, ranks=2)))
+        half = first_step(data, tight, Cursor(), two, rank=rank, ranks=2)
         for i, batch in zip(mine, half.batches, strict=True):
             assert torch.equal(batch.pack.tokens, make_batch(data, packs[i], 0, two, SHAPE).pack.tokens)

@@ -60,8 +60,8 @@ def wan(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-def weights(folder: Path, name: str = "model") -> dict[str, torch.Tensor]:
-    return load_file(folder / f"{name}.safetensors")
+def weights(folder: Path | str, name: str = "model") -> dict[str, torch.Tensor]:
+    return load_file(Path(folder, f"{name}.safetensors"))
 
 
 def assert_same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:

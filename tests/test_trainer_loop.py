@@ -31,12 +31,20 @@ from train.blend import Choice, draw_caption
 from train.caption_features import outline
 from train.checkpoint import checkpoints
 from train.conditions import ClipTable, draw_conditions
-from train.config import CaptionBlend, ConditionMix, OptimConfig, PackingConfig, TrainConfig
+from train.config import (
+    CaptionBlend,
+    ConditionMix,
+    OptimConfig,
+    PackingConfig,
+    TrainConfig,
+    ValidationConfig,
+)
 from train.data import LatentDataset
 from train.ema import Ema
 from train.flops import train_flops
-from train.loop import build_optimizer, learning_rate, train
+from train.loop import train
 from train.metrics import Metrics
+from train.optim import build_optimizer, learning_rate
 from train.packing import Cursor, PackPlan
 from train.vae_loss import psnr
 
@@ -61,6 +69,7 @@ def config_for(dataset: Path, out: Path, **changes: object) -> TrainConfig:
         model=SizeConfig(width=16, depth=1, heads=1),
         packing=PackingConfig(budget=60),
         optim=OptimConfig(lr=1e-2, warmup=3, schedule="cosine", ema=0.9),
+        validation=ValidationConfig(every=0),
     )
     return replace(config, **changes)
 
@@ -176,7 +185,7 @@ def killed_and_resumed(config: TrainConfig) -> Path:
 
         with pytest.raises(Killed):
             train(config, log)
-    return train(config, log=lambda row: None)
+    return Path(train(config, log=lambda row: None))
 
 
 def assert_same_tensors(ours: Path, theirs: Path) -> None:
@@ -199,7 +208,7 @@ def test_muon_resumes_as_exactly_and_is_another_optimizer(dataset: Path, whole: 
     optim = OptimConfig(name="muon", lr=1e-2, warmup=3, schedule="cosine", ema=0.9)
     config = config_for(dataset, tmp_path / "killed", optim=optim)
     last = killed_and_resumed(config)
-    again = train(replace(config, out=str(tmp_path / "whole")), log=lambda row: None)
+    again = Path(train(replace(config, out=str(tmp_path / "whole")), log=lambda row: None))
     assert losses(tmp_path / "killed") == losses(tmp_path / "whole") != losses(whole)
     assert_same_tensors(last, again)
 

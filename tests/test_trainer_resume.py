@@ -11,11 +11,12 @@ from small_latents import VAE_ID, random_clips, random_given, write_latents
 from model.config import SizeConfig
 from model.dit import load_dit
 from model.errors import BadInput
-from train.batch import Feed
 from train.checkpoint import load_checkpoint
-from train.config import OptimConfig, PackingConfig, TrainConfig
+from train.config import OptimConfig, PackingConfig, TrainConfig, ValidationConfig
 from train.ema import Ema
-from train.loop import build_optimizer, train
+from train.feed import Feed
+from train.loop import train
+from train.optim import build_optimizer
 from train.packing import Cursor
 from train.resume import next_packs
 
@@ -36,7 +37,7 @@ def config_for(dataset: Path, out: Path, **changes: object) -> TrainConfig:
     config = TrainConfig(
         dataset=str(dataset), out=str(out), steps=3, save_every=1, log_every=1, device="cpu",
         model=SizeConfig(width=16, depth=1, heads=1), packing=PackingConfig(budget=60),
-        optim=OptimConfig(lr=1e-3, warmup=0),
+        optim=OptimConfig(lr=1e-3, warmup=0), validation=ValidationConfig(every=0),
     )  # fmt: skip
     return replace(config, **changes)
 
@@ -83,12 +84,12 @@ def test_another_share_left_out_ends_the_epoch_and_says_so(
 
 def test_where_the_data_goes_on(tmp_path: Path) -> None:
     config = config_for(tmp_path, tmp_path)
-    (tmp_path / "config.json").write_text('{"train": {"left_out": 0.5}}')
+    before = {"train": {"left_out": 0.5}}
     half, other = replace(config, left_out=0.5), config
-    assert next_packs(tmp_path, Cursor(2, 12, 6), half) == (Cursor(2, 12, 6), None)
-    assert next_packs(tmp_path, Cursor(2, 12, 6), other)[0] == Cursor(3)
+    assert next_packs(before, Cursor(2, 12, 6), half) == (Cursor(2, 12, 6), None)
+    assert next_packs(before, Cursor(2, 12, 6), other)[0] == Cursor(3)
     # At an epoch's beginning nothing is lost.
-    assert next_packs(tmp_path, Cursor(2), other) == (Cursor(2), None)
+    assert next_packs(before, Cursor(2), other) == (Cursor(2), None)
 
 
 def test_how_many_packs_a_step_takes_goes_with_the_checkpoint(dataset: Path, tmp_path: Path) -> None:
@@ -96,8 +97,8 @@ def test_how_many_packs_a_step_takes_goes_with_the_checkpoint(dataset: Path, tmp
     folder = train(config, log=lambda row: None)
     model, _ = load_dit(folder, "model")
     optimizer = build_optimizer(model, config.optim)
-    cursor = load_checkpoint(folder, model, optimizer, Ema(model, 0.9)).cursor
-    assert cursor == Cursor(0, 4, group=2)
+    progress, _ = load_checkpoint(folder, model, optimizer, Ema(model, 0.9))
+    assert progress.cursor == Cursor(0, 4, group=2)
 
 
 def test_other_data_is_another_run(dataset: Path, tmp_path: Path) -> None:

@@ -2,16 +2,12 @@
 
 batch = make_batch(data, pack, epoch, config, shape)
 loss = token_errors(dit(batch.pack), batch).sum() / tokens_of_all_ranks_and_packs
-
-for step in Feed(data, plan, cursor, config, shape, rank=0, ranks=1):      # endless, one step ahead
-    step.batches, step.after
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+import time
+from dataclasses import dataclass, fields, replace
 
 import torch
 import torch.nn.functional as F
@@ -26,9 +22,8 @@ from train.blend import Choice
 from train.caption_features import outline, shown
 from train.conditions import MODES, ClipTable, Condition, draw_conditions
 from train.config import TrainConfig
-from train.data import ClipEntry, Given, LatentDataset
+from train.data import ClipEntry, DamagedClip, Given, LatentDataset
 from train.draws import Draw, draw_clip, seeded
-from train.packing import Cursor, PackPlan, dealt
 
 
 @dataclass(frozen=True)
@@ -40,18 +35,24 @@ class Batch:
         target: (S, token_width) velocities; zero at tokens of spans.
         is_generated: (S,) bool, the tokens that have a loss: all but those of what is given.
         mode: (S,) int64, number of the clip's way of asking, of MODES.
+        level: (S,) noise level of the clip that the token belongs to.
         generated: tokens that have a loss, by mode.
         captions: what was drawn of the captions of each clip.
         conditions: what each clip is given.
+        clip_ids: the clips.
+        damaged: clips that could not be read, and why: they are left out.
     """
 
     pack: Pack
     target: Tensor
     is_generated: Tensor
     mode: Tensor
+    level: Tensor
     generated: tuple[int, ...]
     captions: tuple[Choice, ...]
     conditions: tuple[Condition, ...]
+    clip_ids: tuple[str, ...]
+    damaged: tuple[tuple[str, str], ...]
 
     @property
     def n_tokens(self) -> int:
@@ -61,32 +62,49 @@ class Batch:
     def to(self, device: torch.device) -> Batch:
         if device.type == "cpu":
             return self
-        return replace(
-            self,
-            pack=self.pack.to(device),
-            target=self.target.to(device, non_blocking=True),
-            is_generated=self.is_generated.to(device, non_blocking=True),
-            mode=self.mode.to(device, non_blocking=True),
-        )
+        moved = {name: x.to(device, non_blocking=True) for name, x in self._tensors().items()}
+        return replace(self, pack=self.pack.to(device), **moved)  # type: ignore[arg-type]
+
+    def pinned(self) -> Batch:
+        """In page-locked memory, from which a GPU copies while it computes."""
+        held = {name: x.pin_memory() for name, x in self._tensors().items()}
+        return replace(self, pack=self.pack.pinned(), **held)  # type: ignore[arg-type]
+
+    def _tensors(self) -> dict[str, Tensor]:
+        return {f.name: x for f in fields(self) if isinstance(x := getattr(self, f.name), Tensor)}
 
 
 def make_batch(
-    data: LatentDataset, numbers: list[int], epoch: int, config: TrainConfig, shape: DiTConfig
+    data: LatentDataset,
+    numbers: list[int],
+    epoch: int,
+    config: TrainConfig,
+    shape: DiTConfig,
+    level: float | None = None,
 ) -> Batch:
-    """The clips `numbers` of `data` as they are drawn in `epoch`.
+    """The clips `numbers` of `data` as they are drawn in `epoch`; with `level` all at that noise level.
 
-    An empty list (a rank that has nothing to do in the last step of an epoch) gives a clip without any loss.
+    No clips (a rank that has nothing to do in the last step of an epoch, or whose clips are all damaged) give one of
+    zeros without any loss.
     """
-    entries = [data.clips[number] for number in numbers or [0]]
-    drawn = draw_conditions(ClipTable.of(entries, shape), epoch, config)
-    conditions = [drawn.clip(place) for place in range(len(entries))]
+    damaged: list[tuple[str, str]] = []
+    read = [
+        (data.clips[n], x) for n in numbers if (x := _read(data, n, config.feed.tries, damaged)) is not None
+    ]
+    is_empty = not read
+    if is_empty:
+        blank = replace(data.clips[0], keyframe_at=(), suffix=0, kinds=())
+        nothing = torch.zeros(shape.channels, *blank.size)
+        read = [(blank, (nothing, {}, Given(nothing[:, :0], (), nothing[:, :0])))]
+    drawn = draw_conditions(ClipTable.of([entry for entry, _ in read], shape), epoch, config)
+    conditions = [drawn.clip(place) for place in range(len(read))]
     clips, velocities, captions, generators = [], [], [], []
-    for number, entry, condition in zip(numbers or [0], entries, conditions, strict=True):
-        latent, texts, given = data.read_given(number)  # (C, t, h, w)
+    for (entry, (latent, texts, given)), condition in zip(read, conditions, strict=True):
         spans = given_spans(condition, entry, given)
         beside = sum(span.latent.shape[1] for span in spans)
         size, own = (latent.shape[0], *entry.size), n_tokens(entry.size, shape)
         draw = draw_clip(entry.clip_id, epoch, size, outline(texts), own, config, beside)
+        draw = draw if level is None else replace(draw, t=level)
         clip = noised(latent, spans, condition, draw)
         clips.append(replace(clip, fps=entry.fps or None, text=shown(texts, draw.caption)))
         velocities.append(velocity(latent, draw.noise))
@@ -94,13 +112,14 @@ def make_batch(
         generators.append(seeded(config.seed, epoch, f"{entry.clip_id}/left out"))
     pack = make_pack(clips, shape)
     # What stands beside the pack is of its tokens, in their order.
-    is_generated = (pack.level_index != 0) & bool(numbers)
+    is_generated = (pack.level_index != 0) & (not is_empty)
     target = [
         F.pad(patchify(v, shape.patch), (0, 0, 0, length - own))
         for v, length, own in zip(velocities, pack.lengths, pack.own_lengths, strict=True)
     ]
+    lengths = torch.tensor(pack.lengths)
     modes = torch.tensor([MODES.index(condition.mode) for condition in conditions])
-    mode = modes.repeat_interleave(torch.tensor(pack.lengths))
+    mode, levels = modes.repeat_interleave(lengths), pack.levels[1:].repeat_interleave(lengths)
     pack, kept = drop_tokens(pack, config.left_out, generators)
     mode, is_generated = mode[kept], is_generated[kept]
     return Batch(
@@ -108,10 +127,28 @@ def make_batch(
         target=torch.cat(target)[kept],
         is_generated=is_generated,
         mode=mode,
+        level=levels[kept],
         generated=tuple(torch.bincount(mode[is_generated], minlength=len(MODES)).tolist()),
-        captions=tuple(captions) if numbers else (),
-        conditions=tuple(conditions) if numbers else (),
+        captions=() if is_empty else tuple(captions),
+        conditions=() if is_empty else tuple(conditions),
+        clip_ids=() if is_empty else tuple(entry.clip_id for entry, _ in read),
+        damaged=tuple(damaged),
     )
+
+
+def _read(
+    data: LatentDataset, number: int, tries: int, damaged: list[tuple[str, str]]
+) -> tuple[Tensor, dict[str, Tensor], Given] | None:
+    """A clip, or null if it cannot be read, with the reason in `damaged`; a store that fails may do so for a moment."""
+    for attempt in range(1, tries + 1):
+        try:
+            return data.read_given(number)
+        except DamagedClip as error:
+            if attempt == tries or not isinstance(error.__cause__, OSError):
+                damaged.append((data.clips[number].clip_id, str(error)))
+                break
+            time.sleep(0.2 * 2**attempt)
+    return None
 
 
 def given_spans(condition: Condition, entry: ClipEntry, given: Given) -> list[Span]:
@@ -150,51 +187,13 @@ def by_mode(errors: Tensor, batch: Batch) -> Tensor:
     return torch.stack([(errors * (batch.mode == number)).sum() for number in range(len(MODES))])
 
 
+def by_level(values: Tensor, batch: Batch) -> Tensor:
+    """(10,) sums of the tokens' values (S,) by noise level, in tenths."""
+    tenth = (batch.level * 10).long().clamp(max=9)
+    return torch.zeros(10, device=values.device).index_add(0, tenth, values.float())
+
+
 def n_tokens(size: tuple[int, int, int], shape: DiTConfig) -> int:
     """Tokens of a latent of `size` (t, h, w). Raises BadInput if the patch does not divide it."""
     t, h, w = grid(size, shape.patch)
     return t * h * w
-
-
-@dataclass(frozen=True)
-class Step:
-    """The packs of one rank for one optimizer step, and the cursor behind the step."""
-
-    batches: list[Batch]
-    epoch: int
-    after: Cursor
-
-
-class Feed:
-    """Steps without end from `cursor` on, each prepared by a thread while the one before it is computed."""
-
-    def __init__(
-        self,
-        data: LatentDataset,
-        plan: PackPlan,
-        cursor: Cursor,
-        config: TrainConfig,
-        shape: DiTConfig,
-        *,
-        rank: int = 0,
-        ranks: int = 1,
-    ) -> None:
-        self._data, self._plan, self._cursor = data, plan, cursor
-        self._config, self._shape, self._rank, self._ranks = config, shape, rank, ranks
-
-    def __iter__(self) -> Iterator[Step]:
-        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="feed") as worker:
-            cursor = self._cursor
-            ahead = worker.submit(self._prepare, cursor)
-            while True:
-                step = ahead.result()
-                ahead = worker.submit(self._prepare, step.after)
-                yield step
-
-    def _prepare(self, cursor: Cursor) -> Step:
-        packs, after = self._plan.step(cursor, self._ranks * self._config.accumulate)
-        batches = [
-            make_batch(self._data, pack, cursor.epoch, self._config, self._shape)
-            for pack in dealt(packs, self._rank, self._ranks)
-        ]
-        return Step(batches, cursor.epoch, after)

@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
-from model.config import AttentionBackend, FlowConfig, SizeConfig
+from model.config import AttentionBackend, FlowConfig, Recompute, SizeConfig
 from model.errors import BadInput
 
 
@@ -119,6 +119,7 @@ class OptimConfig:
         lr: peak learning rate.
         warmup: steps of linear warm-up.
         schedule: after the warm-up, stay constant, or fall along a cosine to a twentieth at the last step.
+        cooldown: last steps in which the rate falls in a line to zero, whatever the schedule.
         beta1: decay of the mean of gradients.
         beta2: decay of the mean of squared gradients.
         weight_decay: decay of weight matrices; biases, norms and tables have none.
@@ -130,11 +131,113 @@ class OptimConfig:
     lr: float = 2e-4
     warmup: int = 1000
     schedule: Literal["constant", "cosine"] = "constant"
+    cooldown: int = 0
     beta1: float = 0.9
     beta2: float = 0.99
     weight_decay: float = 0.01
     clip: float = 1.0
     ema: float = 0.9999
+
+
+@dataclass(frozen=True)
+class ParallelConfig:
+    """How ranks share the work (train/parallel.py); by itself each has packs of its own and all the weights.
+
+    Attributes:
+        shard: each rank keeps but its rows of weights, gradients, moments and averages (FSDP2).
+        ulysses: neighbouring ranks that share the tokens of the same packs, for clips that are too long for one; it
+            must divide the ranks and the attention heads.
+    """
+
+    shard: bool = False
+    ulysses: int = 1
+
+    def __post_init__(self) -> None:
+        if self.ulysses < 1:
+            raise BadInput(f"parallel.ulysses is {self.ulysses}, must be 1 or more.")
+
+
+@dataclass(frozen=True)
+class FeedConfig:
+    """How batches are read ahead of the step that needs them.
+
+    Attributes:
+        workers: threads that read clips and make packs of them.
+        ahead: steps to prepare beyond the one that is computed.
+        tries: attempts to read a clip, with growing pauses between, before it is left out as damaged.
+        corrupt_share: share of the clips shown since the run began that may be left out as damaged; beyond it, and
+            beyond five, the run stops.
+    """
+
+    workers: int = 2
+    ahead: int = 2
+    tries: int = 3
+    corrupt_share: float = 0.01
+
+    def __post_init__(self) -> None:
+        for name in ("workers", "ahead", "tries"):
+            if getattr(self, name) < 1:
+                raise BadInput(f"feed.{name} is {getattr(self, name)}, must be 1 or more.")
+        if not 0 <= self.corrupt_share <= 1:
+            raise BadInput(f"feed.corrupt_share is {self.corrupt_share}, must be from 0 to 1.")
+
+
+@dataclass(frozen=True)
+class GuardConfig:
+    """What a run does when something goes wrong.
+
+    Attributes:
+        skips: steps in a row whose loss or gradient is not finite; each is skipped, and the last one stops the run.
+        window: past losses that a new one is compared with.
+        spike_deviations: a loss so many standard deviations above their median is a spike.
+        spike: what to do then: say so (note), go back to the newest checkpoint and leave out the clips since then
+            (rollback), or nothing (ignore).
+        rollbacks: how often a run may go back; then it stops.
+        stall_s: seconds without a finished step after which the rank that holds the others up is named, the stacks of
+            all are written to OUT/stalls/, and the run ends with exit code 86; 0 waits for ever.
+    """
+
+    skips: int = 10
+    window: int = 100
+    spike_deviations: float = 10.0
+    spike: Literal["note", "rollback", "ignore"] = "note"
+    rollbacks: int = 3
+    stall_s: float = 1800.0
+
+    def __post_init__(self) -> None:
+        for name in ("skips", "window"):
+            if getattr(self, name) < 1:
+                raise BadInput(f"guard.{name} is {getattr(self, name)}, must be 1 or more.")
+        for name in ("spike_deviations", "stall_s", "rollbacks"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise BadInput(f"guard.{name} is {getattr(self, name)}, must be 0 or more.")
+
+
+@dataclass(frozen=True)
+class ValidationConfig:
+    """The loss on clips that training never shows, by noise level, of the averaged weights.
+
+    Attributes:
+        every: steps between validations; the last step always has one. 0 has none, and holds no clips back.
+        clips: how many are held back, though never more than a twentieth of the dataset; which ones is decided by
+            their ids alone.
+        levels: noise levels t at which their loss is measured, always with the same noise.
+        samples: videos to draw at each validation from the captions of the first of these clips; 0 draws none.
+        vae: the VAE to decode them, a folder or what `reelmill encode` was given; null is the one that encode used.
+    """
+
+    every: int = 1000
+    clips: int = 64
+    levels: tuple[float, ...] = (0.1, 0.3, 0.5, 0.7, 0.9)
+    samples: int = 2
+    vae: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("every", "clips", "samples"):
+            if getattr(self, name) < 0:
+                raise BadInput(f"validation.{name} is {getattr(self, name)}, must be 0 or more.")
+        if not self.levels or not all(0 < t <= 1 for t in self.levels):
+            raise BadInput(f"validation.levels are {list(self.levels)}: give numbers above 0, up to 1.")
 
 
 @dataclass(frozen=True)
@@ -145,7 +248,8 @@ class TrainConfig:
 
     Attributes:
         dataset: the dataset folder or URI; it must hold latents (`reelmill encode`).
-        out: the folder of the run: config.yaml, metrics.jsonl, checkpoints/.
+        out: the folder of the run: config.yaml, metrics.jsonl, checkpoints/, tensorboard/.
+        save_to: where its checkpoints go instead of OUT/checkpoints: a folder or URI, such as s3://bucket/runs/S.
         vae_id: which folder below latents/ to read; null if there is but one.
         steps: optimizer steps in all.
         accumulate: packs per rank and step.
@@ -156,6 +260,9 @@ class TrainConfig:
         precision: bf16 computes in half precision and keeps weights in full.
         device: cpu, cuda, or auto (cuda where there is one).
         attention: how attention is computed; auto takes FlashAttention on CUDA in half precision.
+        recompute: activation checkpointing: the backward pass computes every other block (selective) or all blocks
+            (full) again, which takes less memory and more time.
+        compile: compile the blocks by torch.compile, all sizes of packs by one graph.
         left_out: share of each clip's noisy tokens that training leaves out, which makes it cheaper (MaskDiT); a last
             part of a training should see whole clips (0). A run that goes on with another share packs its clips
             anew, and so ends the epoch it is in.
@@ -168,6 +275,10 @@ class TrainConfig:
         condition: what is given beside the text.
         packing: how clips are packed.
         optim: optimizer, schedule and weight average.
+        parallel: how ranks share the work.
+        feed: reading ahead.
+        guard: what to do when something goes wrong.
+        validation: the loss on clips held back.
 
     Examples:
         reelmill train --dataset demo-run/dataset --out demo-run/runs/dit --steps 1500
@@ -177,6 +288,7 @@ class TrainConfig:
 
     dataset: str
     out: str
+    save_to: str | None = None
     vae_id: str | None = None
     steps: int = 100_000
     accumulate: int = 1
@@ -187,6 +299,8 @@ class TrainConfig:
     precision: Literal["fp32", "bf16"] = "fp32"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     attention: AttentionBackend = "auto"
+    recompute: Recompute = "none"
+    compile: bool = False
     left_out: float = 0.0
     init: str | None = None
     model: SizeConfig = field(default_factory=SizeConfig)
@@ -195,6 +309,10 @@ class TrainConfig:
     condition: ConditionMix = field(default_factory=ConditionMix)
     packing: PackingConfig = field(default_factory=PackingConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
+    parallel: ParallelConfig = field(default_factory=ParallelConfig)
+    feed: FeedConfig = field(default_factory=FeedConfig)
+    guard: GuardConfig = field(default_factory=GuardConfig)
+    validation: ValidationConfig = field(default_factory=ValidationConfig)
 
     def __post_init__(self) -> None:
         if not 0 <= self.left_out < 1:

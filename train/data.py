@@ -11,6 +11,7 @@ any clip be read by itself, which the packing plan needs.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import math
@@ -20,11 +21,20 @@ from typing import Any
 
 import fsspec
 import pyarrow.parquet as pq
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor
 
 from model.errors import BadInput
+from train.store import as_os_error
+
+#: KEY.latent and KEY.text are read by one request where no more bytes lie between them.
+_GAP = 4096
+
+
+class DamagedClip(BadInput):
+    """One clip of a dataset cannot be used; the others may be."""
 
 
 @dataclass(frozen=True)
@@ -136,6 +146,20 @@ class LatentDataset:
         rates = Counter(round(clip.fps, 3) for clip in clips if clip.size == size and clip.fps)
         return size, min(rates, key=lambda rate: (-rates[rate], rate), default=0.0)
 
+    def held_back(self, count: int) -> tuple[LatentDataset, LatentDataset]:
+        """The dataset without `count` clips, and these, which their ids alone decide."""
+        order = sorted(range(len(self.clips)), key=lambda i: _hash(self.clips[i].clip_id))
+        held = set(order[:count])
+        return (
+            self._with([clip for i, clip in enumerate(self.clips) if i not in held]),
+            self._with([self.clips[i] for i in order[:count]]),
+        )
+
+    def _with(self, clips: list[ClipEntry]) -> LatentDataset:
+        other = copy.copy(self)
+        other.clips = clips
+        return other
+
     def digest(self) -> str:
         """Changes with the clips, and with all that decides how many tokens each becomes; not with their place."""
         told = [(clip.clip_id, clip.size, clip.keyframe_at, clip.suffix) for clip in self.clips]
@@ -144,33 +168,36 @@ class LatentDataset:
     def read(self, number: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Latent (C, t, h, w), and what KEY.text holds (train/caption_features.py); float32 where not whole numbers.
 
-        Raises BadInput if damaged, or of another VAE.
+        Raises DamagedClip if damaged, or of another VAE.
         """
         latent, texts, _ = self.read_given(number)
         return latent, texts
 
     def read_given(self, number: int) -> tuple[Tensor, dict[str, Tensor], Given]:
-        """As `read`, and what of the clip is there encoded by itself; empty where encode was told to leave it out."""
+        """As `read`, and what of the clip is there encoded by itself; empty where encode was told to leave it out.
+
+        Raises DamagedClip.
+        """
         clip = self.clips[number]
         try:
-            data = self._bytes(clip.shard, clip.latent)
+            data, features = self._members(clip)
             found = load(data)
             latent = found["latent"].float()
-            texts = load(self._bytes(clip.shard, clip.text)) if clip.text else {}
+            texts = load(features) if clip.text else {}
         except (OSError, SafetensorError, KeyError) as error:
-            raise BadInput(
+            raise DamagedClip(
                 f"clip {clip.clip_id} in {self.root}/{clip.shard} cannot be read ({type(error).__name__}: {error}). "
                 "Encode the dataset again."
             ) from error
         if (made_by := _metadata(data).get("vae_id", self.about["vae_id"])) != self.about["vae_id"]:
-            raise BadInput(
+            raise DamagedClip(
                 f"clip {clip.clip_id} in {self.root}/{clip.shard} is a latent of VAE {made_by}, not of "
                 f"{self.about['vae_id']}: latents of two VAEs do not mix. Delete that shard and encode the dataset "
                 "again."
             )
         # Told here, where the clip is known: in the loss it would look like a run that diverges.
-        if bad := sorted(name for name, x in {**found, **texts}.items() if not x.isfinite().all()):
-            raise BadInput(
+        if bad := sorted(name for name, x in {**found, **texts}.items() if not _is_finite(x)):
+            raise DamagedClip(
                 f"clip {clip.clip_id} in {self.root}/{clip.shard} has numbers that are not finite in {', '.join(bad)}. "
                 "Encode the dataset again without that clip, or in full precision."
             )
@@ -182,15 +209,39 @@ class LatentDataset:
         )
         there = tuple(latent.shape[1:]), given.keyframe_at, given.suffix.shape[1]
         if there != (told := (clip.size, clip.keyframe_at, clip.suffix)):
-            raise BadInput(
+            raise DamagedClip(
                 f"clip {clip.clip_id} in {self.root}/{clip.shard} has latents of (size, keyframes at, suffix) = "
                 f"{there}, its index says {told}. Encode the dataset again."
             )
         return latent, {name: x.float() if x.is_floating_point() else x for name, x in texts.items()}, given
 
+    def _members(self, clip: ClipEntry) -> tuple[bytes, bytes]:
+        """KEY.latent, and KEY.text or nothing."""
+        start, size = clip.latent
+        if clip.text is None:
+            return self._bytes(clip.shard, clip.latent), b""
+        text_start, text_size = clip.text
+        if not 0 <= text_start - (start + size) <= _GAP:
+            return self._bytes(clip.shard, clip.latent), self._bytes(clip.shard, clip.text)
+        both = self._bytes(clip.shard, (start, text_start + text_size - start))
+        return both[:size], both[text_start - start :]
+
     def _bytes(self, shard: str, span: tuple[int, int]) -> bytes:
         start, size = span
-        return bytes(self._fs.cat_file(f"{self.root}/{shard}", start=start, end=start + size))
+        with as_os_error():
+            return bytes(self._fs.cat_file(f"{self.root}/{shard}", start=start, end=start + size))
+
+
+def _is_finite(x: Tensor) -> bool:
+    """Whether all numbers are: a sum is not where one is not, and costs far less than looking at each.
+
+    Only where the sum of large ones overflows must each be looked at.
+    """
+    return bool(x.sum(dtype=torch.float32).isfinite()) or bool(x.isfinite().all())
+
+
+def _hash(text: str) -> bytes:
+    return hashlib.blake2b(text.encode(), digest_size=8).digest()
 
 
 def _entry(row: dict[str, Any]) -> ClipEntry:

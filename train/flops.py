@@ -1,6 +1,7 @@
 """How much work clips are: floating-point operations of one training step by their numbers of tokens.
 
     train_flops(np.array([1024, 4096]), shape)           # (2,) float64
+    peak_flops(torch.device("cuda"))                     # 989e12 of an H100 or H200; null of what is not known
 
 Per token 6 operations for each weight that multiplies it (2 forward, 4 backward), and 12·h·S for attention in each
 block of width h over the S tokens of its own clip (PaLM, arXiv:2204.02311, appendix B; nothing is masked here, so
@@ -15,6 +16,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from model.config import DiTConfig
@@ -34,3 +36,34 @@ def weights_per_token(shape: DiTConfig) -> int:
     return (
         shape.depth * (attention + text + 2 * shape.width * shape.ffn) + 2 * shape.width * shape.token_width
     )
+
+
+#: Dense bfloat16 operations per second that the makers' data sheets promise, by part of the device's name.
+_PEAKS = {
+    "GB200": 2500e12,
+    "B200": 2250e12,
+    "H200": 989e12,
+    "H100 PCIe": 756e12,
+    "H100 NVL": 835e12,
+    "H100": 989e12,
+    "H800": 989e12,
+    "GH200": 989e12,
+    "A100": 312e12,
+    "A800": 312e12,
+    "L40S": 362e12,
+    "L4": 121e12,
+    "A10G": 70e12,
+    "RTX 4090": 165e12,
+    "MI300X": 1307e12,
+}
+
+
+def peak_flops(device: torch.device) -> float | None:
+    """Most operations per second of a device in bfloat16; null where no data sheet is known, and of CPUs.
+
+    MFU is the share of it that train_flops of the trained clips come to, whatever precision was used.
+    """
+    if device.type != "cuda":
+        return None
+    name = torch.cuda.get_device_name(device)
+    return next((peak for part, peak in _PEAKS.items() if part in name), None)

@@ -15,12 +15,21 @@ class Metrics:
     """Appends rows to a file; a resumed run first drops the rows behind the step it resumes from."""
 
     def __init__(self, path: Path, step: int) -> None:
-        kept = [line for line in _lines(path) if json.loads(line)["step"] <= step]
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(".tmp")
+        self._path = path
+        self._open(step)
+
+    def _open(self, step: int) -> None:
+        kept = [line for line in _lines(self._path) if json.loads(line)["step"] <= step]
+        temporary = self._path.with_suffix(".tmp")
         temporary.write_text("".join(line + "\n" for line in kept))
-        os.replace(temporary, path)
-        self._file = path.open("a")
+        os.replace(temporary, self._path)
+        self._file = self._path.open("a")
+
+    def forget(self, step: int) -> None:
+        """Drop the rows behind a step: the run went back to it."""
+        self._file.close()
+        self._open(step)
 
     def write(self, row: dict[str, Any]) -> None:
         """Append a row, at once visible to readers."""

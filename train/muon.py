@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from train.ranks import Ranks
+from train.shards import own_rows, whole
 
 SMALLEST = 8  # rows and columns from which orthogonalising pays
 
@@ -51,19 +52,21 @@ class Muon(torch.optim.Optimizer):
                 if weight.grad is None:
                     continue
                 state = self.state[weight]
+                local, gradient = own_rows(weight)[0], own_rows(weight.grad)[0]
                 if group["weight_decay"]:
-                    weight.mul_(1.0 - group["lr"] * group["weight_decay"])
+                    local.mul_(1.0 - group["lr"] * group["weight_decay"])
                 rows, columns = (len(weight), weight[0].numel()) if weight.ndim > 1 else (weight.numel(), 1)
                 if min(rows, columns) < SMALLEST:
-                    self._adam(weight, state, group)
+                    self._adam(local, gradient, weight, group)
                     continue
-                mean = state.setdefault("mean", torch.zeros_like(weight))
-                mean.lerp_(weight.grad, 1.0 - group["momentum"])
+                mean = own_rows(state.setdefault("mean", torch.zeros_like(weight)))[0]
+                mean.lerp_(gradient, 1.0 - group["momentum"])
+                # Nesterov; under FSDP2 its rows are gathered on every rank.
+                ahead = whole(weight.grad.lerp(state["mean"], group["momentum"]))
                 if len(matrices) % self.ranks.size == self.ranks.rank:
-                    ahead = weight.grad.lerp(mean, group["momentum"])  # Nesterov
                     updates.append(orthogonal(ahead.reshape(rows, columns)).flatten())
                 else:
-                    updates.append(torch.zeros_like(weight).flatten())
+                    updates.append(torch.zeros_like(ahead).flatten())
                 matrices.append(weight)
                 # 0.2 is the usual size of an AdamW step, per entry.
                 sizes.append(0.2 * max(rows, columns) ** 0.5 * group["lr"])
@@ -73,19 +76,20 @@ class Muon(torch.optim.Optimizer):
         for weight, size, update in zip(
             matrices, sizes, together.split([w.numel() for w in matrices]), strict=True
         ):
-            weight.add_(update.view_as(weight), alpha=-size)
+            local, start, _ = own_rows(weight)
+            local.add_(update.view(weight.shape)[start : start + len(local)], alpha=-size)
 
-    def _adam(self, weight: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
-        assert weight.grad is not None
-        mean = state.setdefault("mean", torch.zeros_like(weight))
-        square = state.setdefault("square", torch.zeros_like(weight))
+    def _adam(self, local: Tensor, gradient: Tensor, weight: Tensor, group: dict[str, Any]) -> None:
+        state = self.state[weight]
+        mean = own_rows(state.setdefault("mean", torch.zeros_like(weight)))[0]
+        square = own_rows(state.setdefault("square", torch.zeros_like(weight)))[0]
         state["steps"] = state.get("steps", torch.zeros((), device=weight.device)) + 1
         decay, square_decay = group["betas"]
-        mean.lerp_(weight.grad, 1.0 - decay)
-        square.lerp_(weight.grad.square(), 1.0 - square_decay)
+        mean.lerp_(gradient, 1.0 - decay)
+        square.lerp_(gradient.square(), 1.0 - square_decay)
         unbiased = square / (1.0 - square_decay ** state["steps"])
         mean = mean / (1.0 - decay ** state["steps"])
-        weight.addcdiv_(mean, unbiased.sqrt() + 1e-8, value=-group["lr"])
+        local.addcdiv_(mean, unbiased.sqrt() + 1e-8, value=-group["lr"])
 
 
 def orthogonal(matrix: Tensor, steps: int = 5) -> Tensor:

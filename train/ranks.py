@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TypeVar, cast
 
 import torch
@@ -30,11 +31,13 @@ class Ranks:
         rank: number of this process, from 0.
         size: number of processes.
         device: where this one computes.
+        store: where ranks leave each other notes; null where there is but one.
     """
 
     rank: int
     size: int
     device: torch.device
+    store: dist.Store | None = None
 
     def sum_(self, x: Tensor) -> Tensor:
         """Replace x by its sum over all ranks."""
@@ -52,6 +55,10 @@ class Ranks:
         for gradient, part in zip(gradients, parts, strict=True):
             gradient.copy_(part.view_as(gradient))
 
+    def all_of(self, here: bool) -> bool:
+        """Whether it is so on every rank."""
+        return int(self.sum_(torch.tensor(int(here), device=self.device))) == self.size
+
     def same_as_first(self, model: nn.Module) -> None:
         """Give every rank the weights and buffers of rank 0."""
         if self.size > 1:
@@ -65,6 +72,17 @@ class Ranks:
         found: list[T | None] = [None] * self.size
         dist.all_gather_object(found, one)
         return cast(list[T], found)
+
+    def post(self, name: str, text: str) -> None:
+        """Leave a note for the others; in no step with them."""
+        if self.store is not None:
+            self.store.set(name, text)
+
+    def posted(self, name: str) -> str | None:
+        """The last note of this name; null if there is none."""
+        if self.store is None or not self.store.check([name]):
+            return None
+        return str(self.store.get(name).decode())
 
     def wait(self) -> None:
         """Return when every rank has come here."""
@@ -84,10 +102,17 @@ def joined(device: str) -> Iterator[Ranks]:
     )
     if kind == "cuda":
         torch.cuda.set_device(local)
-    if size > 1:
-        dist.init_process_group("nccl" if kind == "cuda" else "gloo")
+    # Ray has joined its workers already. The store is made here, since torch does not hand out its own.
+    is_ours = size > 1 and not dist.is_initialized()
+    store: dist.Store | None = None
+    if is_ours:
+        store, _, _ = next(dist.rendezvous("env://", rank, size))
+        store.set_timeout(timedelta(minutes=30))
+        # Gloo too, since small plain data is exchanged on CPUs.
+        backend = "cpu:gloo,cuda:nccl" if kind == "cuda" else "gloo"
+        dist.init_process_group(backend, store=dist.PrefixStore("group", store), rank=rank, world_size=size)
     try:
-        yield Ranks(rank, size, local)
+        yield Ranks(rank, size, local, store)
     finally:
-        if size > 1:
+        if is_ours:
             dist.destroy_process_group()

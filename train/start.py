@@ -1,7 +1,7 @@
 """The transformer that a run begins with: random weights, or given ones (`TrainConfig.init`).
 
     dit = first_model(config, data)                      # on the CPU, to be trained
-    dit = first_model(config, data, checkpoint)          # of a run that goes on: the shape alone, weights come later
+    dit = first_model(config, data, about)               # of a run that goes on: the shape alone, weights come later
 
 Weights may be those of a run or a checkpoint of `reelmill train`, of which the averaged ones are taken, or diffusers'
 WanTransformer3DModel (model/wan.py). They bring their geometry, and must fit the latents and the text features of the
@@ -20,13 +20,14 @@ from model.config import DiTConfig, SizeConfig
 from model.dit import DiT, load_dit, told_shape
 from model.errors import BadInput
 from model.wan import load_wan
-from train.checkpoint import checkpoints
+from train.checkpoint import finished
 from train.config import TrainConfig
 from train.data import LatentDataset
+from train.store import Store
 
 
-def first_model(config: TrainConfig, data: LatentDataset, resumed: Path | None = None) -> DiT:
-    """The model of a run at its first step, or, of the checkpoint `resumed`, one of the right shape.
+def first_model(config: TrainConfig, data: LatentDataset, resumed: dict[str, Any] | None = None) -> DiT:
+    """The model of a run at its first step, or, of one whose config.json is `resumed`, one of the right shape.
 
     Raises BadInput for weights that cannot be had or do not fit `data` or `config.model`.
     """
@@ -34,7 +35,7 @@ def first_model(config: TrainConfig, data: LatentDataset, resumed: Path | None =
         channels, text_width = data.about["channels"], data.about["text_width"]
         return _random(config.model.config(channels=channels, text_width=text_width), config.seed)
     if resumed is not None:  # what the run began with may be gone by now
-        return _random(told_shape(json.loads((resumed / "config.json").read_text())), config.seed)
+        return _random(told_shape(resumed), config.seed)
     dit, about = load_start(config.init)
     check_fits(config, dit.config, about, data)
     return dit.train().requires_grad_(True)
@@ -45,10 +46,11 @@ def load_start(place: str) -> tuple[DiT, dict[str, Any]]:
     folder = Path(place)
     if place.startswith("hf:") or _is_diffusers(folder):
         return load_wan(place), {}
-    if (folder / "config.json").is_file():
-        return load_dit(folder)
-    if found := checkpoints(folder):
-        return load_dit(found[-1])
+    if "config.json" in Store(place).names():
+        return load_dit(place)
+    for store in (Store(f"{place}/checkpoints"), Store(place)):
+        if found := finished(store):
+            return load_dit(store.uri(found[-1]))
     raise BadInput(
         f"--init {place} holds no weights to start from. Give the --out folder of a `reelmill train` with a finished "
         "checkpoint, one of its checkpoints/, or the folder of diffusers' WanTransformer3DModel."

@@ -22,8 +22,9 @@ from torch import nn
 from model.errors import BadInput
 from model.vae import VideoVAE
 from model.vae_config import VAEConfig
-from train.checkpoint import checkpoints, sync
+from train.checkpoint import checkpoints
 from train.muon import Muon
+from train.store import sync
 from train.vae_discriminator import PatchDiscriminator3D
 from train.vae_settings import VaeTraining
 from train.vae_watch import Watch

@@ -29,17 +29,18 @@ class ShipConfig:
 def ship(config: ShipConfig) -> None:
     """Raises BadInput where there is no checkpoint."""
     import torch
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import save_file
 
     from model.dit import load_dit
+    from model.pieces import Pieces
     from pipelines.sample_model import newest
 
-    folder, out = newest(Path(config.checkpoint)), Path(config.out)
+    folder, out = newest(config.checkpoint), Path(config.out)
     _, about = load_dit(folder)
     state = json.loads((folder / "state.json").read_text())
     about["train"] = {**about["train"], "dataset": "runs/world", "out": "runs/dit"}
     out.mkdir(parents=True, exist_ok=True)
-    weights = {name: x.to(torch.float16) for name, x in load_file(folder / "ema.safetensors").items()}
+    weights = {name: x.to(torch.float16) for name, x in Pieces(str(folder), "ema").whole().items()}
     save_file(weights, out / "ema.safetensors")
     (out / "config.json").write_text(json.dumps(about, indent=2) + "\n")
     (out / "state.json").write_text(json.dumps({name: state[name] for name in ("step", "tokens")}) + "\n")

@@ -10,7 +10,9 @@ from collections.abc import Sequence
 
 
 def machine() -> dict:
-    """Processor, cores, date and commit, for a dated result."""
+    """Processor, cores, GPU (null for none), torch, date and commit, for a dated result."""
+    import torch
+
     try:
         with open("/proc/cpuinfo") as file:
             model = next(
@@ -18,15 +20,21 @@ def machine() -> dict:
             )
     except OSError:
         model = platform.processor()
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    )
+    try:
+        told = subprocess.run(
+            ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+        )
+        commit = told.stdout.strip()
+    except FileNotFoundError:  # a machine that has but a copy of the tree, and no git
+        commit = ""
     return {
         "processor": model,
         "cores": os.cpu_count(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "torch": torch.__version__,
         "python": platform.python_version(),
         "date": datetime.date.today().isoformat(),
-        "commit": commit.stdout.strip(),
+        "commit": commit,
     }
 
 

@@ -1,0 +1,110 @@
+"""Notices that a run stands still, names the rank that holds the others up, and ends the process.
+
+    with Watchdog(ranks, folder=run / "stalls", stall_s=1800) as watchdog:
+        watchdog.at(step, "data")                        # before each part of a step
+        watchdog.at(step, "compute")
+
+A rank that waits for another one cannot tell so itself: it hangs in a collective operation. So a thread of each rank
+leaves in the store of the process group where its rank is, and reads there where the others are. Ended processes are
+started again by torchrun --max-restarts or Ray, and the run goes on from its newest checkpoint.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import json
+import logging
+import os
+import threading
+import time
+from pathlib import Path
+from types import TracebackType
+
+from train.ranks import Ranks
+
+logger = logging.getLogger(__name__)
+
+#: With which a process ends that stood still.
+EXIT_CODE = 86
+#: How a part of a step is called in which a rank waits for the others.
+WAITS = "exchange"
+
+
+class Watchdog:
+    """See the module; `stall_s` 0 switches it off."""
+
+    def __init__(self, ranks: Ranks, folder: Path, stall_s: float) -> None:
+        self._ranks, self._folder, self._stall_s = ranks, folder, stall_s
+        self._place: tuple[int, str] = (0, "start")
+        self._since = time.monotonic()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
+
+    def at(self, step: int, part: str) -> None:
+        """This rank begins with a part of a step."""
+        self._place, self._since = (step, part), time.monotonic()
+
+    def __enter__(self) -> Watchdog:
+        if self._stall_s:
+            self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ended.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._ended.wait(min(5.0, self._stall_s / 10)):
+            told = self._told()
+            self._ranks.post(f"watchdog/{self._ranks.rank}", json.dumps(told))
+            if told["standing_s"] >= self._stall_s:
+                self._end()
+
+    def _told(self) -> dict[str, float | str]:
+        step, part = self._place
+        return {"step": step, "part": part, "standing_s": time.monotonic() - self._since}
+
+    def _end(self) -> None:
+        """Say who is to blame, write the stacks of this process, and end it."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        place = self._folder / f"rank-{self._ranks.rank}.txt"
+        with place.open("w") as file:
+            faulthandler.dump_traceback(file, all_threads=True)
+        step, part = self._place
+        logger.critical(
+            "rank %d has stood still for %.0f s in step %d (%s). %s Stacks: %s. The process ends; give the same "
+            "command to go on from the newest checkpoint.",
+            self._ranks.rank,
+            time.monotonic() - self._since,
+            step,
+            part,
+            blame(
+                {rank: json.loads(text) for rank, text in self._others().items()}
+                | {self._ranks.rank: self._told()}
+            ),
+            place,
+        )
+        # The other ranks need a moment to write theirs before torchrun ends them.
+        time.sleep(min(10.0, self._stall_s / 4))
+        os._exit(EXIT_CODE)
+
+    def _others(self) -> dict[int, str]:
+        found = {rank: self._ranks.posted(f"watchdog/{rank}") for rank in range(self._ranks.size)}
+        return {rank: text for rank, text in found.items() if text}
+
+
+def blame(told: dict[int, dict[str, float | str]]) -> str:
+    """Which ranks hold the others up: those in the earliest step that are not waiting themselves.
+
+    `told` is by rank the step, the part of it and how long the rank has been there.
+    """
+    earliest = min(float(place["step"]) for place in told.values())
+    behind = {rank: place for rank, place in told.items() if place["step"] == earliest}
+    busy = {rank: place for rank, place in behind.items() if place["part"] != WAITS} or behind
+    ranks = ", ".join(
+        f"{rank} ({place['part']}, {place['standing_s']:.0f} s)" for rank, place in busy.items()
+    )
+    return f"The others wait for rank {ranks}." if len(told) > len(busy) else f"All ranks are there: {ranks}."
