@@ -93,11 +93,15 @@ def test_a_save_copies_and_the_training_goes_on(tmp_path: Path, monkeypatch: pyt
         for _ in range(3):
             parts.step()
             saver.poll()
-            assert not saver.is_free
             assert finished(store) == []
+        assert saver.is_free  # one more may wait
+        parts.save(saver, 7)
+        assert not saver.is_free
+        assert [saver.is_due(step, 4) for step in (7, 8, 9)] == [False, True, True]
         may_write.set()
         saver.wait()
-        assert (saver.saved, saver.failed) == ("step-00000004", 0)
+        assert (saver.saved, saver.failed) == ("step-00000007", 0)
+        assert finished(store) == ["step-00000004", "step-00000007"]
     found = Parts()
     progress, seen = load_checkpoint(tmp_path / "step-00000004", found.model, found.optimizer, found.ema)
     assert progress == Progress(4, 40, Cursor(1, 4))

@@ -161,6 +161,8 @@ def _train(config: TrainConfig, all_data: LatentDataset, ranks: Ranks, stop: Sto
                 progress = replace(kept, cursor=progress.cursor)
                 if metrics:
                     metrics.forget(progress.step)
+                tally = new_tally()
+                continue
 
             is_over = progress.step == config.steps or counts.stops > 0
             validates = held.clips and (is_over or progress.step % config.validation.every == 0)
@@ -187,7 +189,8 @@ def _train(config: TrainConfig, all_data: LatentDataset, ranks: Ranks, stop: Sto
             saver.poll()
             if is_over or (saver.is_free and saver.is_due(progress.step, config.save_every)):
                 watchdog.at(progress.step, "checkpoint")
-                saver.wait()
+                if is_over:
+                    saver.wait()
                 told = about | {"captions_shown": dict(zip(counted, shown, strict=True))}
                 saver.begin(progress, model, optimizer, ema, told, guard.seen())
     if metrics and board:

@@ -11,6 +11,7 @@ write, the checkpoint is given up with an error in the log, and the training goe
 from __future__ import annotations
 
 import logging
+from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
@@ -65,7 +66,7 @@ class Saver:
         self._store, self._ranks, self._keep = store, ranks, keep
         self._begun = step
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="saver")
-        self._pending: _Pending | None = None
+        self._pending: deque[_Pending] = deque()
         self.failed = 0
         self.saved = newest
 
@@ -82,8 +83,8 @@ class Saver:
 
     @property
     def is_free(self) -> bool:
-        """Nothing is being written: another checkpoint may begin."""
-        return self._pending is None
+        """Another checkpoint may begin: at most one waits behind the one that is being written."""
+        return len(self._pending) < 2
 
     def is_due(self, step: int, every: int) -> bool:
         """A multiple of `every` steps was passed since the last one began."""
@@ -104,11 +105,11 @@ class Saver:
         seen: dict[str, Any],
     ) -> None:
         """Copy the state of a step and have it written. Call it only if `is_free`."""
-        assert self.is_free, "the one before is still being written"
+        assert self.is_free, "two are still being written"
         folder, self._begun = step_name(progress.step), progress.step
         held = snapshot(model, optimizer, ema, self._ranks)
         pieces = self._thread.submit(self._write, folder, held)
-        self._pending = _Pending(folder, pieces, described(progress, ema, seen), about, [])
+        self._pending.append(_Pending(folder, pieces, described(progress, ema, seen), about, []))
 
     def _write(self, folder: str, held: Snapshot) -> Written:
         if self._ranks.rank == 0:
@@ -117,13 +118,13 @@ class Saver:
 
     def poll(self) -> None:
         """Take the checkpoint that is being written a step further, if every rank is done with the step before."""
-        if self._pending is not None and self._ranks.all_of(self._waits_for(self._pending).done()):
-            self._settle(self._pending)
+        if self._pending and self._ranks.all_of(self._waits_for(self._pending[0]).done()):
+            self._settle(self._pending[0])
 
     def wait(self) -> None:
         """Wait for what is being written, and finish it."""
-        while self._pending is not None:
-            self._settle(self._pending)
+        while self._pending:
+            self._settle(self._pending[0])
 
     def _waits_for(self, pending: _Pending) -> Future[Any]:
         return pending.completion or pending.pieces
@@ -140,7 +141,7 @@ class Saver:
                 return
         else:
             pending.amiss = [text for text in self._ranks.gather(error and f"rank 0: {_said(error)}") if text]
-        self._pending = None
+        self._pending.popleft()
         if not pending.amiss:
             self.saved = pending.folder
             return
