@@ -34,8 +34,11 @@ def runs(folder: Dataset, below: str) -> list[dict[str, Any]]:
 def _run(folder: Dataset, prefix: str, name: str) -> dict[str, Any]:
     path = [prefix] if prefix else []
     rows = read_metrics(folder.read_bytes(*path, "metrics.jsonl"))
-    losses = [(row["step"], row["loss"]) for row in rows if "loss" in row]
-    checks = [(row["step"], row["val_loss"]) for row in rows if "val_loss" in row]
+    # Null where all steps of a row were skipped: their loss was not finite.
+    losses = [
+        (row["step"], math.nan if row["loss"] is None else row["loss"]) for row in rows if "loss" in row
+    ]
+    checks = [(row["step"], loss) for row in rows if (loss := _validated(row)) is not None]
     last = {key: value for row in rows for key, value in row.items()}  # the newest of every figure
     return {
         "name": name,
@@ -46,6 +49,14 @@ def _run(folder: Dataset, prefix: str, name: str) -> dict[str, Any]:
         "last": {k: v for k, v in last.items() if isinstance(v, int | float) and math.isfinite(v)},
         **samples(folder, "/".join([*path, "samples"])),
     }
+
+
+def _validated(row: dict[str, Any]) -> float | None:
+    """Loss on clips held back: one figure, or the mean of those by noise level."""
+    if "val_loss" in row:
+        return float(row["val_loss"])
+    levels = row.get("validation") or {}
+    return sum(levels.values()) / len(levels) if levels else None
 
 
 def read_metrics(text: bytes) -> list[dict[str, Any]]:

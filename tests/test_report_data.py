@@ -172,6 +172,20 @@ def test_runs(tmp_path: Path) -> None:
     assert runs(Dataset(tmp_path / "none"), "runs") == []
 
 
+def test_a_run_with_skipped_steps_and_validation_by_level(tmp_path: Path) -> None:
+    rows = [
+        {"step": 1, "loss": 2.0, "mfu": None},
+        {"step": 2, "loss": None},
+        {"step": 3, "loss": 1.0, "validation": {"0.1": 1.0, "0.9": 2.0}},
+        {"step": 4, "loss": 1.0, "validation": {}},
+    ]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (run,) = runs(Dataset(tmp_path), "")
+    assert run["points"] == [[1, 2.0], [3, 1.0], [4, 1.0]]
+    assert run["val_points"] == [[3, 1.5]]
+    assert run["not_finite"] == 1
+
+
 def test_samples_in_a_folder_of_their_own(tmp_path: Path) -> None:
     for name in ("b.mp4", "a.mp4", "strip.png", "prompts.json"):
         (tmp_path / name).write_bytes(b"x")

@@ -105,7 +105,9 @@ def test_a_spike_is_told_or_the_run_goes_back(
     config = config_for(dataset, tmp_path / "back", steps=steps, guard=GuardConfig(spike="rollback"))
     told: list[dict] = []
     train(config, told.append)
-    kept = (ENOUGH + 2) // 4 * 4  # the newest checkpoint before the spike, whether its writing was over or not
+    kept = (
+        (ENOUGH + 2) // 4 * 4
+    )  # the newest checkpoint before the spike, whether its writing was over or not
     assert [row["step"] for row in told] == [*range(1, ENOUGH + 3), *range(kept + 1, steps + 1)]
     rows = lines(tmp_path / "back" / "metrics.jsonl")
     assert [row["step"] for row in rows] == list(range(1, steps + 1))  # what was undone has gone

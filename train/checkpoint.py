@@ -75,7 +75,7 @@ def snapshot(model: nn.Module, optimizer: torch.optim.Optimizer, ema: Ema, ranks
         for name, weight in weights.items()
         for key, value in optimizer.state.get(weight, {}).items()
     }
-    found = {
+    found: dict[str, dict[str, Rows | None]] = {
         "model": {name: _rows(value, ranks) for name, value in model.state_dict().items()},
         "ema": {name: _rows_like(weights[name], x) for name, x in ema.average.items()},
         "optimizer": {place: _rows(value, ranks) for place, value in moments.items()},

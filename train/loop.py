@@ -167,7 +167,8 @@ def _train(config: TrainConfig, all_data: LatentDataset, ranks: Ranks, stop: Sto
             is_over = progress.step == config.steps or counts.stops > 0
             validates = held.clips and (is_over or progress.step % config.validation.every == 0)
             if is_over or validates or progress.step % config.log_every == 0:
-                row = {"step": progress.step, "epoch": step.epoch, "lr": lr, "grad_norm": norm.item()}
+                row: dict[str, Any] = {"step": progress.step, "epoch": step.epoch, "lr": lr}
+                row |= {"grad_norm": norm.item()}
                 row |= {"tokens": progress.tokens, "resumed_at": resumed_at, **tally.row(), **trouble.row()}
                 row |= {
                     "captions_total": ratios(counted, shown),

@@ -78,7 +78,8 @@ def count_step(
         *count(counted, (choice for b in mine for choice in b.captions)),
     ]
     found = ranks.sum_(torch.tensor(here, device=ranks.device)).tolist()
-    return StepCounts(*found[:4], given=found[4 : 4 + N_COUNTS], drawn=found[4 + N_COUNTS :])
+    tokens, flops, damaged, stops, *rest = found
+    return StepCounts(tokens, flops, damaged, stops, given=rest[:N_COUNTS], drawn=rest[N_COUNTS:])
 
 
 def sums_of(errors: Tensor, part: Tensor, batch: Batch) -> Tensor:

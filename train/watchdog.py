@@ -58,9 +58,8 @@ class Watchdog:
 
     def _watch(self) -> None:
         while not self._ended.wait(min(5.0, self._stall_s / 10)):
-            told = self._told()
-            self._ranks.post(f"watchdog/{self._ranks.rank}", json.dumps(told))
-            if told["standing_s"] >= self._stall_s:
+            self._ranks.post(f"watchdog/{self._ranks.rank}", json.dumps(self._told()))
+            if time.monotonic() - self._since >= self._stall_s:
                 self._end()
 
     def _told(self) -> dict[str, float | str]:

@@ -24,7 +24,7 @@ from typing import Any, Literal
 from model.config import FlowConfig, SizeConfig
 from model.sample_config import SampleConfig
 from pipelines.whole_file import write_json
-from train.config import CaptionBlend, ConditionMix, OptimConfig, PackingConfig, TrainConfig
+from train.config import CaptionBlend, ConditionMix, OptimConfig, PackingConfig, TrainConfig, ValidationConfig
 
 Arm = Literal["original", "short-95", "dense-65", "dense-80", "dense-90", "dense-95"]
 
@@ -194,7 +194,7 @@ def train_and_examine(config: CaptionStudyConfig, arm: Arm, seed: int) -> None:
 
     run, shape = run_of(Path(config.out), arm, seed), ClipShape()
     began_s = time.monotonic()
-    checkpoint = train(train_config(config, arm, seed), log=lambda row: None)
+    checkpoint = Path(train(train_config(config, arm, seed), log=lambda row: None))
     trained_s = time.monotonic()
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     last = rows[-max(1, len(rows) // 10) :]
@@ -242,6 +242,7 @@ def train_config(config: CaptionStudyConfig, arm: Arm, seed: int) -> TrainConfig
         condition=ConditionMix(text=1, first_frame=0, prefix=0, suffix=0, both_ends=0, random=0),
         packing=PackingConfig(budget=512, window=1),
         optim=OptimConfig(lr=2e-3, warmup=50, schedule="cosine", ema=0.99),
+        validation=ValidationConfig(every=0),  # every clip counts, and the judge is another one
     )
 
 
