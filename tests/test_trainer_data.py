@@ -269,6 +269,16 @@ def test_a_store_that_fails_for_a_moment_is_asked_again(
     assert "connection reset" in make_batch(data, [0], 0, twice, SHAPE).damaged[0][1]
 
 
+def test_pictures_or_clips_alone(dataset: Path) -> None:
+    data = LatentDataset(str(dataset))
+    pictures, clips = data.only("pictures"), data.only("clips")
+    assert {clip.size[0] for clip in pictures.clips} == {1}
+    assert len(pictures.clips) + len(clips.clips) == len(data.only(None).clips) == 7
+    assert clips.read(0)[0].shape[1] == clips.clips[0].size[0] > 1
+    with pytest.raises(BadInput, match="holds no clips: leave --only out"):
+        pictures.only("clips")
+
+
 def test_clips_held_back_are_decided_by_their_ids(dataset: Path) -> None:
     data = LatentDataset(str(dataset))
     rest, held = data.held_back(3)

@@ -1,5 +1,6 @@
 """What a person sees of a training: rows, curves, videos, validation, and how busy the device was."""
 
+import importlib.util
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -222,6 +223,20 @@ def test_peaks_are_known_of_gpus_alone(monkeypatch: pytest.MonkeyPatch) -> None:
         assert peak_flops(torch.device("cuda")) == peak
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a card of tomorrow")
     assert peak_flops(torch.device("cuda")) is None
+
+
+@pytest.mark.skipif(importlib.util.find_spec("wandb") is None, reason="wandb is not installed")
+def test_weights_and_biases_get_the_same(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An offline run, which leaves its records beside the metrics."""
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    train(config_for(dataset, tmp_path), lambda row: None)
+    (record,) = tmp_path.glob("wandb/offline-run-*/run-*.wandb")
+    data = record.read_bytes()
+    for name in (b"tokens_per_s", b"validation", b"loss_by_level"):
+        assert name in data
 
 
 def test_cool_down() -> None:

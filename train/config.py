@@ -251,6 +251,8 @@ class TrainConfig:
         out: the folder of the run: config.yaml, metrics.jsonl, checkpoints/, tensorboard/.
         save_to: where its checkpoints go instead of OUT/checkpoints: a folder or URI, such as s3://bucket/runs/S.
         vae_id: which folder below latents/ to read; null if there is but one.
+        only: train on the pictures of the dataset alone, or on its clips alone; null takes both. Shapes are learned in
+            fewer tokens from pictures: begin with these, then go on with clips by `--init` in a run of its own.
         steps: optimizer steps in all.
         accumulate: packs per rank and step.
         seed: seed of the weights, the order of clips and all noise.
@@ -290,6 +292,7 @@ class TrainConfig:
     out: str
     save_to: str | None = None
     vae_id: str | None = None
+    only: Literal["pictures", "clips"] | None = None
     steps: int = 100_000
     accumulate: int = 1
     seed: int = 0

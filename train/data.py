@@ -17,7 +17,7 @@ import json
 import math
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import fsspec
 import pyarrow.parquet as pq
@@ -145,6 +145,15 @@ class LatentDataset:
         size = min(tokens, key=lambda size: (-tokens[size], size))
         rates = Counter(round(clip.fps, 3) for clip in clips if clip.size == size and clip.fps)
         return size, min(rates, key=lambda rate: (-rates[rate], rate), default=0.0)
+
+    def only(self, kind: Literal["pictures", "clips"] | None) -> LatentDataset:
+        """The dataset with its pictures alone, or its clips; null is all of it. Raises BadInput if it has none."""
+        if kind is None:
+            return self
+        found = [clip for clip in self.clips if (clip.size[0] == 1) == (kind == "pictures")]
+        if not found:
+            raise BadInput(f"{self.root} holds no {kind}: leave --only out.")
+        return self._with(found)
 
     def held_back(self, count: int) -> tuple[LatentDataset, LatentDataset]:
         """The dataset without `count` clips, and these, which their ids alone decide."""

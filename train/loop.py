@@ -58,7 +58,8 @@ def train(config: TrainConfig, log: Log, data: LatentDataset | None = None) -> s
     returns. Raises BadInput for data or a configuration that cannot be used, and for a run that cannot go on.
     """
     with joined(config.device) as ranks, on_sigterm() as stop:
-        return _train(config, data or LatentDataset(config.dataset, config.vae_id), ranks, stop, log)
+        data = data or LatentDataset(config.dataset, config.vae_id)
+        return _train(config, data.only(config.only), ranks, stop, log)
 
 
 def _train(config: TrainConfig, all_data: LatentDataset, ranks: Ranks, stop: Stop, log: Log) -> str:

@@ -38,7 +38,9 @@ def ship(config: ShipConfig) -> None:
     folder, out = newest(config.checkpoint), Path(config.out)
     _, about = load_dit(folder)
     state = json.loads((folder / "state.json").read_text())
-    about["train"] = {**about["train"], "dataset": "runs/world", "out": "runs/dit"}
+    train = about["train"]
+    told = {"dataset": "runs/world", "out": "runs/dit", "init": train["init"] and "runs/pictures"}
+    about["train"] = {**train, **told, "validation": {**train["validation"], "vae": None}}
     out.mkdir(parents=True, exist_ok=True)
     weights = {name: x.to(torch.float16) for name, x in Pieces(str(folder), "ema").whole().items()}
     save_file(weights, out / "ema.safetensors")

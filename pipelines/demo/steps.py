@@ -147,7 +147,7 @@ def train(config: DemoConfig, places: Places) -> None:
     from train.config import OptimConfig, PackingConfig, TrainConfig
 
     is_given = config.init is not None
-    small = SizeConfig(preset="tiny", width=192, depth=6, heads=3, patch=(1, 1, 1))
+    small = SizeConfig(preset="tiny", width=128, depth=6, heads=2, patch=(1, 1, 1), pooled_text=True)
     run(
         TrainConfig(
             dataset=places.dataset,
@@ -157,7 +157,7 @@ def train(config: DemoConfig, places: Places) -> None:
             save_every=max(1, config.steps // 4),
             precision="bf16",
             model=SizeConfig() if is_given else small,
-            flow=FlowConfig(base_tokens=32),
+            flow=FlowConfig(base_tokens=32, mean=0.2, std=0.7),
             packing=PackingConfig(budget=2400),
             optim=OptimConfig(
                 name="muon", lr=3e-4 if is_given else 3e-3, warmup=20, schedule="cosine", ema=0.99
@@ -176,7 +176,8 @@ def sample(config: DemoConfig, places: Places) -> None:
             checkpoint=str(places.run),
             prompt=list(config.prompts),
             out=str(places.samples),
-            sampler=SampleConfig(guidance=2.0),  # more makes the colours of so small a model glare
+            # Kinds are decided at these noise levels; at all levels the colours of so small a model glare.
+            sampler=SampleConfig(guidance=3.0, guidance_interval=(0.4, 0.9)),
         )
     )
 
