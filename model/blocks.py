@@ -112,7 +112,7 @@ class Block(nn.Module):
     ) -> Tensor:
         """With a `sequence`, x, level_index and rotation are of this process' stretch of the S tokens."""
         shift_a, scale_a, gate_a, shift_f, scale_f, gate_f = (
-            m[level_index] for m in (modulation + self.table).unbind(1)
+            F.embedding(level_index, m) for m in (modulation + self.table).unbind(1)
         )  # (S, D) each
         y = self.norm_self(x) * (1 + scale_a) + shift_a
         x = x + gate_a * self.self_attention(y, rotation, layout, sequence)
@@ -131,5 +131,5 @@ class Head(nn.Module):
         self.out = nn.Linear(width, token_width)
 
     def forward(self, x: Tensor, embedding: Tensor, level_index: Tensor) -> Tensor:
-        shift, scale = (m[level_index] for m in (embedding[:, None] + self.table).unbind(1))
+        shift, scale = (F.embedding(level_index, m) for m in (embedding[:, None] + self.table).unbind(1))
         return self.out(self.norm(x) * (1 + scale) + shift)  # (S, token_width)

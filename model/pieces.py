@@ -75,7 +75,7 @@ class Pieces:
         for file in self._files(root, name):
             try:
                 self._take_in(file)
-            except (OSError, KeyError, TypeError, ValueError) as error:
+            except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
                 raise BadInput(f"{file} is damaged ({type(error).__name__}: {error}).") from error
         for tensor, shape in self.shapes.items():
             parts = sorted(self._parts[tensor], key=lambda part: part.start)

@@ -54,12 +54,14 @@ class Sequence:
         """Own heads of what every process has in whole: (L, H, d) -> (L, H / size, d)."""
         return x.chunk(self.size, dim=1)[self.rank]
 
+    @torch.compiler.disable  # as attention itself: lengths differ from pack to pack
     def attend(self, q: Tensor, k: Tensor, v: Tensor, layout: Layout) -> Tensor:
         """Attention between the tokens of a pack, of which q, k and v (own, H, d) are this process' stretch."""
         tokens = sum(layout.query_lengths)
         q, k, v = self.gather_tokens(torch.cat([q, k, v], dim=-1), tokens).chunk(3, dim=-1)
         return self.scatter_tokens(attention(q, k, v, layout), tokens)
 
+    @torch.compiler.disable
     def attend_to(self, q: Tensor, k: Tensor, v: Tensor, layout: Layout) -> Tensor:
         """Attention of a pack's tokens, q (own, H, d), to what every process has in whole, k and v (L, H, d)."""
         tokens = sum(layout.query_lengths)

@@ -55,8 +55,8 @@ def _validated(row: dict[str, Any]) -> float | None:
     """Loss on clips held back: one figure, or the mean of those by noise level."""
     if "val_loss" in row:
         return float(row["val_loss"])
-    levels = row.get("validation") or {}
-    return sum(levels.values()) / len(levels) if levels else None
+    levels = [loss for loss in (row.get("validation") or {}).values() if loss is not None]
+    return sum(levels) / len(levels) if levels else None
 
 
 def read_metrics(text: bytes) -> list[dict[str, Any]]:

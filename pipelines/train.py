@@ -117,8 +117,10 @@ def shown_on(bar: Progress, last: dict[str, Any]) -> Callable[[dict[str, Any]], 
         if row["mfu"] is not None:
             shown["mfu"] = f"{row['mfu']:.1%}"
         if row.get("validation"):
-            levels = row["validation"].values()
-            shown["validation"] = sum(levels) / len(levels)
+            levels = [loss for loss in row["validation"].values() if loss is not None]
+            shown["validation"] = sum(levels) / len(levels) if levels else None
+        if not last:
+            bar.total = (bar.total or 0) - row["resumed_at"]
         bar.show(**shown)
         bar.advance(row["step"] - last.get("step", row["resumed_at"]))
         last.update(row)
@@ -135,10 +137,12 @@ def train_here(config: TrainConfig, log: Callable[[dict[str, Any]], None]) -> st
 
     from train.loop import train as train_dit
 
-    told = Path(config.out, "config.yaml")
+    told, is_told = Path(config.out, "config.yaml"), False
 
     def log_and_tell(row: dict[str, Any]) -> None:
-        if not told.exists() or row["step"] == row["resumed_at"] + 1:  # by now it has proved usable
+        nonlocal is_told
+        if not is_told:  # by now it has proved usable
+            is_told = True
             told.write_text(yaml.safe_dump(_plain(asdict(config)), sort_keys=False))
         log(row)
 

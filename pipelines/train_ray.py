@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ def train_on_ray(run: TrainConfig, log: Log, *, workers: int, restarts: int, con
     start_ray(config)
     import ray
     from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchTrainer
+    from ray.train.torch import TorchConfig, TorchTrainer
 
     there = ray.cluster_resources()
     use_gpu = run.device != "cpu" and there.get("GPU", 0) >= 1
@@ -44,9 +45,21 @@ def train_on_ray(run: TrainConfig, log: Log, *, workers: int, restarts: int, con
             f"--workers={workers} need as many {kind}s, and the cluster has {there.get(kind, 0):g}: give fewer, "
             "or a larger cluster (--ray.address)."
         )
-    out = Path(run.out).resolve()
+    # Workers have another working folder.
+    vae = _absolute(run.validation.vae)
+    run = replace(
+        run,
+        out=str(Path(run.out).resolve()),
+        dataset=_absolute(run.dataset) or run.dataset,
+        save_to=run.save_to and (run.save_to if "://" in run.save_to else str(Path(run.save_to).resolve())),
+        init=_absolute(run.init),
+        validation=replace(run.validation, vae=vae),
+    )
+    out = Path(run.out)
+    wait_s = 2 * run.guard.stall_s + 600 if run.guard.stall_s else 7 * 86400
     trainer = TorchTrainer(
         _work,
+        torch_config=TorchConfig(timeout_s=round(wait_s)),
         train_loop_config={"run": run},
         scaling_config=ScalingConfig(num_workers=workers, use_gpu=use_gpu),
         run_config=RunConfig(
@@ -60,6 +73,13 @@ def train_on_ray(run: TrainConfig, log: Log, *, workers: int, restarts: int, con
 
     store = Store(run.save_to or f"{run.out}/checkpoints")
     return store.uri(finished(store)[-1])
+
+
+def _absolute(place: str | None) -> str | None:
+    """The place for a process in another working folder; URIs and names of models stay."""
+    if place is None or "://" in place or place.startswith("hf:"):
+        return place
+    return str(Path(place).resolve()) if Path(place).exists() or place.startswith(".") else place
 
 
 def _work(told: dict[str, Any]) -> None:

@@ -23,7 +23,7 @@ from model.dit import DiT, load_dit
 from model.errors import BadInput
 from model.pieces import Pieces, piece_metadata
 from pipelines import sample_model
-from train.checkpoint import Progress, checkpoints, finished, load_checkpoint
+from train.checkpoint import Progress, checkpoints, finished, load_checkpoint, newest_whole
 from train.config import OptimConfig, PackingConfig, TrainConfig, ValidationConfig
 from train.ema import Ema
 from train.loop import train
@@ -109,6 +109,37 @@ def test_a_save_copies_and_the_training_goes_on(tmp_path: Path, monkeypatch: pyt
     for name, p in found.model.named_parameters():
         assert torch.equal(p, before[name])
         assert not torch.equal(p, dict(parts.model.named_parameters())[name])
+
+
+def test_pieces_of_an_attempt_on_other_ranks_do_not_spoil_a_checkpoint(tmp_path: Path) -> None:
+    store, parts = Store(str(tmp_path)), Parts()
+    (tmp_path / "step-00000004").mkdir()
+    for name in ("model", "ema", "optimizer"):
+        (tmp_path / "step-00000004" / f"{name}-00001-of-00002.safetensors").write_bytes(b"cut off")
+    with Saver(store, ALONE, keep=2) as saver:
+        parts.save(saver, 4)
+    assert newest_whole(store, ALONE) == "step-00000004"
+    load_checkpoint(tmp_path / "step-00000004", parts.model, parts.optimizer, parts.ema)
+
+
+def test_an_old_checkpoint_that_cannot_be_removed_does_not_cost_the_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    store, parts, real = Store(str(tmp_path)), Parts(), Store.remove
+
+    def busy(self: Store, path: str) -> None:
+        if path == "step-00000002":
+            raise OSError("device or resource busy")
+        real(self, path)
+
+    with Saver(store, ALONE, keep=1) as saver:
+        parts.save(saver, 2)
+        saver.wait()
+        monkeypatch.setattr(Store, "remove", busy)
+        parts.save(saver, 4)
+    assert (saver.saved, saver.failed) == ("step-00000004", 0)
+    assert finished(store) == ["step-00000004"]
+    assert "could not be removed" in caplog.text
 
 
 def test_old_checkpoints_and_unfinished_ones_go(tmp_path: Path) -> None:
@@ -258,8 +289,9 @@ def test_an_unreachable_object_store_costs_checkpoints_and_not_the_run(
             s3.stop()
 
     config = config_for(dataset, tmp_path, save_to=place)
-    newest = train(config, log)
-    assert newest in (f"{place}/step-00000002", f"{place}/step-00000004")
+    message = r"the last checkpoint could not be written to .*; the run stands at step-0000000[24]"
+    with pytest.raises(BadInput, match=message):
+        train(config, log)
     assert [row["step"] for row in rows_of(tmp_path)] == list(range(1, 9))
     assert "step-00000008 could not be written (rank 0: " in caplog.text
     assert "see that the store can be reached" in caplog.text
@@ -267,7 +299,8 @@ def test_an_unreachable_object_store_costs_checkpoints_and_not_the_run(
 
 def test_sigterm_saves_and_ends_cleanly(dataset: Path, tmp_path: Path) -> None:
     """Both ranks stop at the same step though only one is asked, and the run goes on from there."""
-    config = config_for(dataset, tmp_path, steps=100_000, save_every=100_000, log_every=1)
+    slow = ValidationConfig(every=1_000_000, clips=1)  # no time for it when asked to end
+    config = config_for(dataset, tmp_path, steps=100_000, save_every=100_000, log_every=1, validation=slow)
     ranks = start_ranks(config, 2)
     metrics = tmp_path / "metrics.jsonl"
     try:
@@ -284,8 +317,9 @@ def test_sigterm_saves_and_ends_cleanly(dataset: Path, tmp_path: Path) -> None:
     (newest,) = checkpoints(tmp_path)
     last = rows_of(tmp_path)[-1]["step"]
     assert newest.name == f"step-{last:08d}"
+    assert "validation" not in rows_of(tmp_path)[-1]
     rows: list[dict] = []
-    train(replace(config, accumulate=1, steps=last + 2), rows.append)
+    train(replace(config, steps=last + 2), rows.append)
     assert [row["step"] for row in rows] == [last + 1, last + 2]
 
 

@@ -20,7 +20,7 @@ from model.pack import Clip, make_pack
 from model.vae import VideoVAE, save_vae, vae_id
 from model.vae_config import VAEConfig
 from train.batch import make_batch, token_errors
-from train.board import flat, gif
+from train.board import flat, gif, run_id
 from train.checkpoint import checkpoints
 from train.config import OptimConfig, PackingConfig, TrainConfig, ValidationConfig
 from train.data import LatentDataset
@@ -149,7 +149,8 @@ def test_validation_is_the_same_each_time_and_by_hand(dataset: Path, run: Path) 
     dit = DiT(config.model.config(channels=16, text_width=8))
     torch.nn.init.normal_(dit.head.out.weight, std=0.1)
     validation = Validation(held, config, dit.config, Shares(0, 1), ALONE)
-    first, again = validation.losses(dit), validation.losses(dit)
+    (first, damaged), (again, _) = validation.losses(dit), validation.losses(dit)
+    assert damaged == 0
     assert first == again
     assert len({round(loss, 6) for loss in first.values()}) == 5
     whole = replace(config, captions=replace(config.captions, drop_share=0.0, cut_share=0.0))
@@ -218,6 +219,8 @@ def test_peaks_are_known_of_gpus_alone(monkeypatch: pytest.MonkeyPatch) -> None:
         ("NVIDIA H200", 989e12),
         ("NVIDIA A100-SXM4-80GB", 312e12),
         ("NVIDIA H100 PCIe", 756e12),
+        ("NVIDIA L40S", 362e12),
+        ("NVIDIA L4", 121e12),
     ):
         monkeypatch.setattr(torch.cuda, "get_device_name", lambda device, name=name: name)
         assert peak_flops(torch.device("cuda")) == peak
@@ -237,6 +240,14 @@ def test_weights_and_biases_get_the_same(
     data = record.read_bytes()
     for name in (b"tokens_per_s", b"validation", b"loss_by_level"):
         assert name in data
+
+
+def test_no_two_runs_are_one_for_weights_and_biases() -> None:
+    places = [Path("/shared/runs/XL"), Path("/home/u/runs/XL"), Path("/home/u/runs/first try")]
+    ids = [run_id(place) for place in places]
+    assert len(set(ids)) == 3
+    assert ids[0].startswith("XL-")
+    assert ids[2].startswith("first-try-")
 
 
 def test_cool_down() -> None:

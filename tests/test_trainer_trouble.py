@@ -161,8 +161,6 @@ def test_damaged_clips_are_left_out_counted_and_named(dataset: Path, tmp_path: P
     config = config_for(place, tmp_path / "run", steps=24, feed=FeedConfig(corrupt_share=0.2))
     train(config, lambda row: None)
     rows = lines(tmp_path / "run" / "metrics.jsonl")
-    epochs = {row["epoch"] for row in rows}
-    assert len(epochs) >= 1
     first = [row for row in rows if row["epoch"] == 0]
     assert sum(row["damaged"] for row in first) == 4
     assert sum(row["captions"]["clips"] for row in first) == 36
@@ -235,11 +233,13 @@ def test_who_is_to_blame() -> None:
     def at(step: int, part: str) -> dict[str, float | str]:
         return {"step": step, "part": part, "standing_s": 100.0}
 
-    assert blame({0: at(5, "exchange"), 1: at(5, "data")}) == "The others wait for rank 1 (data, 100 s)."
+    assert blame({0: at(5, "exchange"), 1: at(5, "data")}, 2) == "The others wait for rank 1 (data, 100 s)."
     assert (
-        blame({0: at(6, "exchange"), 1: at(5, "exchange")}) == "The others wait for rank 1 (exchange, 100 s)."
+        blame({0: at(6, "exchange"), 1: at(5, "exchange")}, 2)
+        == "The others wait for rank 1 (exchange, 100 s)."
     )
-    assert "All ranks are there: 0 (compute, 100 s)" in blame({0: at(5, "compute")})
+    assert "All ranks are there: 0 (compute, 100 s)" in blame({0: at(5, "compute")}, 1)
+    assert blame({0: at(5, "exchange"), 2: at(5, "exchange")}, 3) == "Nothing was heard of rank 1."
 
 
 def test_a_run_that_only_pauses_is_left_alone(dataset: Path, tmp_path: Path) -> None:

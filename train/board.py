@@ -7,11 +7,16 @@ board.videos(step, {"a red disc": frames})           # (T, H, W, 3) uint8
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import io
 import logging
 import os
+import platform
 import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,57 +28,107 @@ logger = logging.getLogger(__name__)
 Video = NDArray[np.uint8]
 
 
+@dataclass(frozen=True)
+class Shown:
+    """A sample: what was asked for, its frames (T, H, W, 3) and how many of them there are per second."""
+
+    asked: str
+    frames: Video
+    fps: float
+
+
 class Board:
-    """See the module. Rows behind `step`, which a resumed run writes again, are hidden."""
+    """See the module. Rows behind `step`, which a resumed run writes again, are hidden.
+
+    A full disk, or a service that does not answer, costs the curves and not the run.
+    """
 
     def __init__(self, run: Path, step: int, about: dict[str, Any]) -> None:
-        self._writer = self._wandb = None
+        self._run = run
+        self._writer: Any = None
+        self._wandb: Any = None
         if importlib.util.find_spec("tensorboard") is None:
             logger.warning("no curves for TensorBoard: it is not installed (pip install tensorboard).")
         else:
-            from torch.utils.tensorboard import SummaryWriter
+            self.forget(step)
+        if _has_wandb():
+            with self._tried("Weights & Biases"):
+                import wandb
 
-            self._writer = SummaryWriter(str(run / "tensorboard"), purge_step=step + 1, flush_secs=10)
-        if importlib.util.find_spec("wandb") and _is_logged_in():
-            import wandb
+                self._wandb = wandb.init(
+                    project="reelmill",
+                    id=run_id(run),
+                    name=run.name,
+                    resume="allow",
+                    config=about,
+                    dir=str(run),
+                )
 
-            place = re.sub(r"[^\\w.-]+", "-", str(run.resolve()))[-100:]
-            self._wandb = wandb.init(
-                project="reelmill", id=place, name=run.name, resume="allow", config=about, dir=str(run)
-            )
+    def forget(self, step: int) -> None:
+        """Hide what was written behind a step: the run goes on from there."""
+        from torch.utils.tensorboard import SummaryWriter
+
+        with self._tried("TensorBoard"):
+            self._writer = SummaryWriter(str(self._run / "tensorboard"), purge_step=step + 1, flush_secs=10)
 
     def scalars(self, row: dict[str, Any]) -> None:
         """All numbers of a row, nested ones by path."""
         told = flat(row)
         if self._writer:
-            for name, value in told.items():
-                self._writer.add_scalar(name, value, row["step"])
+            with self._tried("TensorBoard"):
+                for name, value in told.items():
+                    self._writer.add_scalar(name, value, row["step"])
         if self._wandb:
-            self._wandb.log(told, step=row["step"])
+            with self._tried("Weights & Biases"):
+                self._wandb.log(told, step=row["step"])
 
-    def videos(self, step: int, videos: dict[str, Video], fps: float) -> None:
-        """Videos by what was asked for, as animated pictures."""
-        for number, (asked, frames) in enumerate(videos.items()):
-            picture = gif(frames, fps)
+    def videos(self, step: int, videos: Sequence[Shown]) -> None:
+        """Samples as animated pictures."""
+        for number, shown in enumerate(videos):
             if self._writer:
                 from tensorboard.compat.proto.summary_pb2 import Summary
 
-                _, height, width, _ = frames.shape
+                _, height, width, _ = shown.frames.shape
+                picture = gif(shown.frames, shown.fps)
                 image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=picture)
                 value = Summary.Value(tag=f"samples/{number}", image=image)
-                self._writer._get_file_writer().add_summary(Summary(value=[value]), step)
-                self._writer.add_text(f"samples/{number}/asked", asked, step)
+                with self._tried("TensorBoard"):
+                    self._writer._get_file_writer().add_summary(Summary(value=[value]), step)
+                    self._writer.add_text(f"samples/{number}/asked", shown.asked, step)
             if self._wandb:
                 import wandb
 
-                shown = wandb.Video(frames.transpose(0, 3, 1, 2), fps=max(1, round(fps)), caption=asked)
-                self._wandb.log({f"samples/{number}": shown}, step=step)
+                fps = max(1, round(shown.fps))
+                with self._tried("Weights & Biases"):
+                    video = wandb.Video(shown.frames.transpose(0, 3, 1, 2), fps=fps, caption=shown.asked)
+                    self._wandb.log({f"samples/{number}": video}, step=step)
 
     def close(self) -> None:
-        if self._writer:
-            self._writer.close()
-        if self._wandb:
-            self._wandb.finish()
+        with self._tried("TensorBoard"):
+            if self._writer:
+                self._writer.close()
+        with self._tried("Weights & Biases"):
+            if self._wandb:
+                self._wandb.finish()
+
+    @contextmanager
+    def _tried(self, name: str) -> Iterator[None]:
+        """What fails in here is said once, and `name` is asked no more."""
+        try:
+            yield
+        except Exception as error:  # of any library, and none is worth a run
+            logger.error("no more curves for %s: %s: %s", name, type(error).__name__, error)
+            if name == "TensorBoard":
+                self._writer = None
+            else:
+                self._wandb = None
+
+
+def run_id(run: Path) -> str:
+    """What Weights & Biases knows a run by: its name, and a hash of machine and place, so that no two are one."""
+    place = f"{platform.node()}:{run.resolve()}"
+    name = re.sub(r"[^\w.-]+", "-", run.resolve().name)[-80:]
+    return f"{name}-{hashlib.blake2b(place.encode(), digest_size=6).hexdigest()}"
 
 
 def flat(row: dict[str, Any], before: str = "") -> dict[str, float]:
@@ -98,11 +153,17 @@ def gif(frames: Video, fps: float) -> bytes:
     return file.getvalue()
 
 
-def _is_logged_in() -> bool:
-    """So that a run never waits for somebody to type a key."""
-    if os.environ.get("WANDB_MODE") == "disabled":
+def _has_wandb() -> bool:
+    """It is installed, and somebody is logged in, so that a run never waits for a key to be typed."""
+    spec = importlib.util.find_spec("wandb")
+    if (
+        spec is None or spec.origin is None
+    ):  # a folder of that name, which it leaves beside runs, is no module
         return False
-    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_MODE") == "offline":
+    mode = os.environ.get("WANDB_MODE")
+    if mode == "disabled":
+        return False
+    if mode == "offline" or os.environ.get("WANDB_API_KEY"):
         return True
     import wandb
 

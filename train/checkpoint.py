@@ -61,6 +61,11 @@ def step_name(step: int) -> str:
     return f"step-{step:08d}"
 
 
+def step_of(name: str) -> int:
+    """The step of a checkpoint's folder."""
+    return int(name.removeprefix("step-"))
+
+
 def snapshot(model: nn.Module, optimizer: torch.optim.Optimizer, ema: Ema, ranks: Ranks) -> Snapshot:
     """A copy of all that this rank has to write; the training may go on at once.
 
@@ -123,7 +128,13 @@ def write_pieces(
 def complete(
     store: Store, folder: str, files: dict[str, tuple[int, int]], state: dict[str, Any], about: dict[str, Any]
 ) -> None:
-    """Write what is left of a checkpoint whose pieces are all there, COMPLETE last. Raises OSError."""
+    """Write what is left of a checkpoint whose pieces are all there, COMPLETE last. Raises OSError.
+
+    What else is in the folder goes: pieces of an attempt that was cut off, perhaps on other ranks.
+    """
+    for name in store.names(folder):
+        if name not in files:
+            store.remove(f"{folder}/{name}")
     store.write(f"{folder}/state.json", json.dumps(state).encode() + b"\n")
     store.write(f"{folder}/config.json", json.dumps(about, indent=2).encode() + b"\n")
     told = {name: {"bytes": size, "crc32": crc} for name, (size, crc) in sorted(files.items())}
@@ -190,6 +201,9 @@ def _damage(store: Store, name: str, ranks: Ranks) -> str | None:
                 return f"{file} has {size} bytes, not {about['bytes']}"
             if store.checksum(f"{name}/{file}") != about["crc32"]:
                 return f"{file} has another content than was written"
+        if ranks.rank == 0:
+            for file in ("model", "ema", "optimizer"):
+                Pieces(store.uri(name), file)
     except (OSError, ValueError, KeyError, TypeError) as error:
         return f"{type(error).__name__}: {error}"
     return None

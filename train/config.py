@@ -123,7 +123,7 @@ class OptimConfig:
         beta1: decay of the mean of gradients.
         beta2: decay of the mean of squared gradients.
         weight_decay: decay of weight matrices; biases, norms and tables have none.
-        clip: largest norm of the gradient; more is scaled down.
+        clip: largest norm of the gradient; more is scaled down; .inf for no limit.
         ema: decay of the averaged weights, which samples are drawn from; it ramps up over the first steps.
     """
 
@@ -137,6 +137,25 @@ class OptimConfig:
     weight_decay: float = 0.01
     clip: float = 1.0
     ema: float = 0.9999
+
+    def __post_init__(self) -> None:
+        limits = {
+            "above 0": {"lr": 0 < self.lr < math.inf, "clip": self.clip > 0},
+            "0 or more": {
+                "warmup": self.warmup >= 0,
+                "cooldown": self.cooldown >= 0,
+                "weight_decay": 0 <= self.weight_decay < math.inf,
+            },
+            "from 0 to below 1": {
+                "beta1": 0 <= self.beta1 < 1,
+                "beta2": 0 <= self.beta2 < 1,
+                "ema": 0 <= self.ema < 1,
+            },
+        }
+        for limit, fields in limits.items():
+            for name, is_within in fields.items():
+                if not is_within:
+                    raise BadInput(f"optim.{name} is {getattr(self, name)}, must be {limit}.")
 
 
 @dataclass(frozen=True)

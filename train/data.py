@@ -27,6 +27,7 @@ from safetensors.torch import load
 from torch import Tensor
 
 from model.errors import BadInput
+from train.caption_features import outline
 from train.store import as_os_error
 
 #: KEY.latent and KEY.text are read by one request where no more bytes lie between them.
@@ -216,6 +217,7 @@ class LatentDataset:
             tuple(found["keyframe_at"].tolist()) if "keyframe_at" in found else (),
             found.get("suffix", none).float(),
         )
+        self._check_texts(clip, latent, texts)
         there = tuple(latent.shape[1:]), given.keyframe_at, given.suffix.shape[1]
         if there != (told := (clip.size, clip.keyframe_at, clip.suffix)):
             raise DamagedClip(
@@ -223,6 +225,21 @@ class LatentDataset:
                 f"{there}, its index says {told}. Encode the dataset again."
             )
         return latent, {name: x.float() if x.is_floating_point() else x for name, x in texts.items()}, given
+
+    def _check_texts(self, clip: ClipEntry, latent: Tensor, texts: dict[str, Tensor]) -> None:
+        """Raise DamagedClip for what the transformer, or the counts of captions, would trip over."""
+        amiss = None
+        if len(latent) != self.about["channels"]:
+            amiss = f"{len(latent)} channels, not {self.about['channels']}"
+        elif tuple(sorted(outline(texts))) != tuple(sorted(clip.kinds)):
+            amiss = f"captions {sorted(outline(texts))}, its index says {sorted(clip.kinds)}"
+        for name, x in texts.items():
+            if x.is_floating_point() and (x.ndim != 2 or x.shape[1] != self.about["text_width"]):
+                amiss = f"{name} of shape {tuple(x.shape)}, not (tokens, {self.about['text_width']})"
+        if amiss:
+            raise DamagedClip(
+                f"clip {clip.clip_id} in {self.root}/{clip.shard} has {amiss}. Encode the dataset again."
+            )
 
     def _members(self, clip: ClipEntry) -> tuple[bytes, bytes]:
         """KEY.latent, and KEY.text or nothing."""

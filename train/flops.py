@@ -14,6 +14,7 @@ what activation checkpointing computes again. Attention in windows is counted as
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import torch
@@ -42,6 +43,7 @@ def weights_per_token(shape: DiTConfig) -> int:
 _PEAKS = {
     "GB200": 2500e12,
     "B200": 2250e12,
+    "H200 NVL": 835e12,
     "H200": 989e12,
     "H100 PCIe": 756e12,
     "H100 NVL": 835e12,
@@ -66,4 +68,4 @@ def peak_flops(device: torch.device) -> float | None:
     if device.type != "cuda":
         return None
     name = torch.cuda.get_device_name(device)
-    return next((peak for part, peak in _PEAKS.items() if part in name), None)
+    return next((peak for part, peak in _PEAKS.items() if re.search(rf"\b{part}\b", name)), None)

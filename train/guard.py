@@ -55,9 +55,8 @@ class Guard:
         limit = self.limit()
         if limit is not None and loss > limit:
             self.spikes += 1
-            # Kept out of the window when the run goes back; else the run has a new level to get used to.
-            if self._config.spike == "note":
-                self._losses.append(loss)
+            # The run may have a new level to get used to; one that goes back forgets it with the window.
+            self._losses.append(loss)
             return "spike"
         self._losses.append(loss)
         return "fine"
@@ -79,6 +78,11 @@ class Guard:
     def seen(self) -> dict[str, Any]:
         """All that the future judgements depend on."""
         return {"losses": list(self._losses), **{name: getattr(self, name) for name in _COUNTS}}
+
+    def forget(self, seen: dict[str, Any]) -> None:
+        """The run went back to where `seen` was: the losses since are of weights that are no more."""
+        self._losses.clear()
+        self._losses.extend(seen.get("losses", []))
 
     def remember(self, seen: dict[str, Any]) -> None:
         """Go on from what `seen` gave."""

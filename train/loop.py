@@ -22,7 +22,7 @@ from model.errors import BadInput
 from train.batch import token_errors
 from train.board import Board
 from train.caption_counts import count_names, ratios
-from train.checkpoint import Progress, load_checkpoint, newest_whole
+from train.checkpoint import Progress, load_checkpoint, newest_whole, step_name
 from train.conditions import ClipTable, draw_conditions
 from train.config import TrainConfig
 from train.data import LatentDataset
@@ -57,12 +57,18 @@ def train(config: TrainConfig, log: Log, data: LatentDataset | None = None) -> s
     latents of. On SIGTERM the run saves after the step it is in, and
     returns. Raises BadInput for data or a configuration that cannot be used, and for a run that cannot go on.
     """
-    with joined(config.device) as ranks, on_sigterm() as stop:
+    # The watchdog must notice first what the group would only give up.
+    wait_s = 2 * config.guard.stall_s + 600 if config.guard.stall_s else 7 * 86400.0
+    with joined(config.device, wait_s) as ranks, on_sigterm() as stop:
         data = data or LatentDataset(config.dataset, config.vae_id)
         return _train(config, data.only(config.only), ranks, stop, log)
 
 
 def _train(config: TrainConfig, all_data: LatentDataset, ranks: Ranks, stop: Stop, log: Log) -> str:
+    if "://" in config.out:
+        raise BadInput(
+            f"--out {config.out} must be a folder of this machine; checkpoints go to a store by --save_to."
+        )
     run, device = Path(config.out), ranks.device
     store = Store(config.save_to or f"{run}/checkpoints")
     data, held = all_data.held_back(n_held(config, all_data))
@@ -118,7 +124,7 @@ def _train(config: TrainConfig, all_data: LatentDataset, ranks: Ranks, stop: Sto
         ranks=shares.ranks,
         is_pinned=device.type == "cuda",
     )
-    with feed, saver, Watchdog(ranks, run / "stalls", config.guard.stall_s) as watchdog:
+    with feed, Watchdog(ranks, run / "stalls", config.guard.stall_s) as watchdog, saver:
         while not is_over:
             watchdog.at(progress.step + 1, "data")
             waited = time.perf_counter()
@@ -156,20 +162,26 @@ def _train(config: TrainConfig, all_data: LatentDataset, ranks: Ranks, stop: Sto
             tally.add(counts, loss, errors_by)
             shown = [total + more for total, more in zip(shown, counts.drawn, strict=True)]
             trouble.look(progress, batches, counts, verdict, loss, norm.item(), guard, config)
-            if verdict == "spike" and config.guard.spike == "rollback" and (back := saver.newest()):
-                kept, _ = load_checkpoint(store.uri(back), model, optimizer, ema)
+            if verdict == "spike" and config.guard.spike == "rollback" and (back := saver.go_back()):
+                kept, seen = load_checkpoint(store.uri(back), model, optimizer, ema)
                 trouble.rolled_back(progress.step, kept.step, guard, config)
                 progress = replace(kept, cursor=progress.cursor)
-                if metrics:
+                guard.forget(seen)
+                if metrics and board:
                     metrics.forget(progress.step)
+                    board.forget(progress.step)
                 tally = new_tally()
                 continue
 
-            is_over = progress.step == config.steps or counts.stops > 0
-            validates = held.clips and (is_over or progress.step % config.validation.every == 0)
+            is_last, is_asked = progress.step == config.steps, counts.stops > 0
+            is_over = is_last or is_asked
+            # One that was asked to end has no time for more than its checkpoint.
+            validates = (
+                held.clips and not is_asked and (is_last or progress.step % config.validation.every == 0)
+            )
             if is_over or validates or progress.step % config.log_every == 0:
                 row: dict[str, Any] = {"step": progress.step, "epoch": step.epoch, "lr": lr}
-                row |= {"grad_norm": norm.item()}
+                row |= {"grad_norm": norm.item() if norm.isfinite() else None}
                 row |= {"tokens": progress.tokens, "resumed_at": resumed_at, **tally.row(), **trouble.row()}
                 row |= {
                     "captions_total": ratios(counted, shown),
@@ -179,10 +191,10 @@ def _train(config: TrainConfig, all_data: LatentDataset, ranks: Ranks, stop: Sto
                 if validates:
                     watchdog.at(progress.step, "validation")
                     with ema.shown(model):
-                        row["validation"] = validation.losses(model)
-                        videos, fps = validation.videos(model)
+                        row["validation"], row["validation_damaged"] = validation.losses(model)
+                        videos = validation.videos(model)
                     if board:
-                        board.videos(progress.step, videos, fps)
+                        board.videos(progress.step, videos)
                 if metrics and board:
                     metrics.write(row)
                     board.scalars(row)
@@ -191,13 +203,17 @@ def _train(config: TrainConfig, all_data: LatentDataset, ranks: Ranks, stop: Sto
             saver.poll()
             if is_over or (saver.is_free and saver.is_due(progress.step, config.save_every)):
                 watchdog.at(progress.step, "checkpoint")
-                if is_over:
+                if not saver.is_free:
                     saver.wait()
                 told = about | {"captions_shown": dict(zip(counted, shown, strict=True))}
                 saver.begin(progress, model, optimizer, ema, told, guard.seen())
     if metrics and board:
         metrics.close()
         board.close()
-    if not saver.saved:
-        raise BadInput(f"no checkpoint could be written to {store.place}: see the errors above.")
+    if saver.saved != step_name(progress.step):
+        raise BadInput(
+            f"the last checkpoint could not be written to {store.place}; the run stands at "
+            f"{saver.saved or 'its beginning'}. See the error above: make room, or see that the store can be reached, "
+            "and give the same command again."
+        )
     return store.uri(saver.saved)

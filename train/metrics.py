@@ -6,9 +6,12 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from pathlib import Path
 from typing import Any
+
+logger = logging.getLogger(__name__)
 
 
 class Metrics:
@@ -17,6 +20,7 @@ class Metrics:
     def __init__(self, path: Path, step: int) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
+        self._unwritten: list[str] = []
         self._open(step)
 
     def _open(self, step: int) -> None:
@@ -24,7 +28,7 @@ class Metrics:
         temporary = self._path.with_suffix(".tmp")
         temporary.write_text("".join(line + "\n" for line in kept))
         os.replace(temporary, self._path)
-        self._file = self._path.open("a")
+        self._file = self._path.open("ab", buffering=0)
 
     def forget(self, step: int) -> None:
         """Drop the rows behind a step: the run went back to it."""
@@ -32,9 +36,16 @@ class Metrics:
         self._open(step)
 
     def write(self, row: dict[str, Any]) -> None:
-        """Append a row, at once visible to readers."""
-        self._file.write(json.dumps(row) + "\n")
-        self._file.flush()
+        """Append a row, at once visible to readers. Null stands for what is not finite, which JSON lacks."""
+        self._unwritten.append(json.dumps(row, allow_nan=False) + "\n")
+        data, end = "".join(self._unwritten).encode(), self._file.seek(0, os.SEEK_END)
+        try:
+            if self._file.write(data) < len(data):
+                raise OSError("no space left on the disk")
+            self._unwritten.clear()
+        except OSError as error:  # the rows wait for the next one; no half of one stays
+            self._file.truncate(end)
+            logger.error("%s cannot be written: %s", self._path, error)
 
     def close(self) -> None:
         self._file.close()

@@ -91,8 +91,11 @@ class Ranks:
 
 
 @contextmanager
-def joined(device: str) -> Iterator[Ranks]:
-    """The ranks of this run; `device` is cpu, cuda or auto. Raises BadInput if there is no such device."""
+def joined(device: str, wait_s: float = 1800.0) -> Iterator[Ranks]:
+    """The ranks of this run; `device` is cpu, cuda or auto. Raises BadInput if there is no such device.
+
+    A rank waits `wait_s` seconds for the others before it gives up.
+    """
     if device == "cuda" and not torch.cuda.is_available():
         raise BadInput("there is no CUDA device here: use --device=cpu, or run where one is.")
     kind = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
@@ -110,9 +113,16 @@ def joined(device: str) -> Iterator[Ranks]:
         store.set_timeout(timedelta(minutes=30))
         # Gloo too, since small plain data is exchanged on CPUs.
         backend = "cpu:gloo,cuda:nccl" if kind == "cuda" else "gloo"
-        dist.init_process_group(backend, store=dist.PrefixStore("group", store), rank=rank, world_size=size)
+        dist.init_process_group(
+            backend,
+            store=dist.PrefixStore("group", store),
+            rank=rank,
+            world_size=size,
+            timeout=timedelta(seconds=wait_s),
+        )
     try:
-        yield Ranks(rank, size, local, store)
+        # A client of its own: one that waits for the others holds its lock.
+        yield Ranks(rank, size, local, store.clone() if store is not None else None)
     finally:
         if is_ours:
             dist.destroy_process_group()

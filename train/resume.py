@@ -50,8 +50,8 @@ def read_about(store: Store, name: str) -> dict[str, Any]:
 
 #: Settings, or groups of them, that may differ between the two halves of a resumed run without making it another one.
 _FREE = {
-    "dataset", "out", "save_to", "steps", "save_every", "keep", "log_every", "device", "attention", "recompute",
-    "compile", "left_out", "parallel", "feed", "guard", "validation",
+    "dataset", "out", "save_to", "steps", "accumulate", "save_every", "keep", "log_every", "device", "attention",
+    "recompute", "compile", "left_out", "parallel", "feed", "guard", "validation",
 }  # fmt: skip
 
 

@@ -28,6 +28,7 @@ from train.checkpoint import (
     remove_all_but,
     snapshot,
     step_name,
+    step_of,
     write_pieces,
 )
 from train.ema import Ema
@@ -90,9 +91,11 @@ class Saver:
         """A multiple of `every` steps was passed since the last one began."""
         return step // every > self._begun // every
 
-    def newest(self) -> str | None:
-        """The newest finished checkpoint, once what is being written is."""
+    def go_back(self) -> str | None:
+        """The newest finished checkpoint, once what is being written is; the run begins anew behind it."""
         self.wait()
+        if self.saved is not None:
+            self._begun = step_of(self.saved)
         return self.saved
 
     def begin(
@@ -158,7 +161,10 @@ class Saver:
     def _complete(self, pending: _Pending, files: Written) -> None:
         if self._ranks.rank == 0:
             complete(self._store, pending.folder, files, pending.state, pending.about)
-            remove_all_but(self._store, self._keep)
+            try:
+                remove_all_but(self._store, self._keep)
+            except OSError as error:
+                logger.warning("old checkpoints in %s could not be removed: %s", self._store.place, error)
 
     def _clear(self, folder: str) -> None:
         """Make room where a checkpoint was given up."""

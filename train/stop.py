@@ -24,9 +24,10 @@ class Stop:
 
 @contextmanager
 def on_sigterm() -> Iterator[Stop]:
-    """Inside, SIGTERM only asks; behind, it does what it did. A second one ends the process at once.
+    """Inside, SIGTERM only asks, however often it comes; behind, it does what it did.
 
-    Signals reach the main thread alone: in another one nothing is changed.
+    Schedulers signal torchrun and its processes alike, and torchrun hands the signal on once more. Signals reach the
+    main thread alone: in another one nothing is changed.
     """
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():
@@ -36,7 +37,6 @@ def on_sigterm() -> Iterator[Stop]:
 
     def ask(number: int, frame: FrameType | None) -> None:
         stop.asked = True
-        signal.signal(signal.SIGTERM, before)
 
     signal.signal(signal.SIGTERM, ask)
     try:

@@ -108,9 +108,12 @@ class Trouble:
 
     def _keep(self, event: dict[str, Any]) -> None:
         if self._ranks.rank == 0:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with self._path.open("a") as file:
-                file.write(json.dumps(event) + "\n")
+            try:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                with self._path.open("a") as file:
+                    file.write(json.dumps(event) + "\n")
+            except OSError as error:
+                logger.error("%s cannot be written: %s; it was to tell %s", self._path, error, event)
 
 
 def _first(found: Sequence[tuple[str, str]]) -> str:

@@ -2,7 +2,7 @@
 
     validation = Validation(held, config, shape, shares, ranks)
     validation.losses(model)                             # {"0.1": 1.23, ...} of the weights that model has
-    validation.videos(model)                             # {caption: frames}
+    validation.videos(model)                             # to look at
 
 Noise, texts and what is shown are the same each time, so that curves show the model alone.
 """
@@ -26,9 +26,10 @@ from model.sampler import Request, sample
 from model.vae import to_pixels
 from train.batch import make_batch, n_tokens, token_errors
 from train.blend import Choice, draw_caption
+from train.board import Shown
 from train.caption_features import outline, shown
 from train.config import ConditionMix, TrainConfig
-from train.data import LatentDataset
+from train.data import DamagedClip, LatentDataset
 from train.packing import pack_greedily
 from train.parallel import Shares
 from train.ranks import Ranks
@@ -58,13 +59,17 @@ class Validation:
         self._vae: AnyVAE | None = None
 
     @torch.no_grad()
-    def losses(self, model: DiT) -> dict[str, float]:
-        """Mean error of generated tokens at each level; nothing if no clip is held back."""
-        if not self._data.clips or not self._config.validation.levels:
-            return {}
-        found = {}
+    def losses(self, model: DiT) -> tuple[dict[str, float | None], int]:
+        """Mean error of generated tokens at each level, and how many clips could not be read.
+
+        Nothing if no clip is held back; null where none could be read.
+        """
+        if not self._data.clips:
+            return {}, 0
+        found: dict[str, float | None] = {}
+        damaged = 0.0
         for level in self._config.validation.levels:
-            sums = torch.zeros(2, dtype=torch.float64, device=self._ranks.device)
+            sums = torch.zeros(3, dtype=torch.float64, device=self._ranks.device)
             for pack in self._packs:
                 batch = make_batch(self._data, pack, EPOCH, self._config, self._shape, level)
                 batch = batch.to(self._ranks.device)
@@ -73,20 +78,24 @@ class Validation:
                 ):
                     v = model(batch.pack)
                 own = self._shares.own(batch)
-                sums += torch.stack([token_errors(v, own).sum(), own.is_generated.sum()]).double()
-            error, tokens = self._ranks.sum_(sums).tolist()
-            found[f"{level:g}"] = error / tokens if tokens else float("nan")
-        return found
+                sums[:2] += torch.stack([token_errors(v, own).sum(), own.is_generated.sum()]).double()
+                sums[2] += len(batch.damaged) if self._shares.is_first else 0
+            error, tokens, here = self._ranks.sum_(sums).tolist()
+            found[f"{level:g}"] = error / tokens if tokens else None
+            damaged = max(damaged, here)
+        return found, round(damaged)
 
-    def videos(self, model: DiT) -> tuple[dict[str, NDArray[np.uint8]], float]:
-        """Videos (T, H, W, 3) by caption, drawn from the captions of the first held clips, and their frame rate.
+    def videos(self, model: DiT) -> list[Shown]:
+        """Videos drawn from the captions of the first held clips; all ranks draw them, and rank 0 gets them.
 
-        None where the VAE is not at hand, which a warning tells. Every rank draws the same ones.
+        None where the VAE is not at hand there, which a warning tells.
         """
-        wanted = self._wanted()
-        vae = self._decoder() if wanted else None
-        if vae is None:
-            return {}, 0.0
+        is_first = self._ranks.rank == 0
+        vae = self._decoder() if is_first and self._config.validation.samples else None
+        # What one rank cannot read or load must not leave the others alone with the model.
+        wanted = self._ranks.gather(self._wanted() if vae else {})[0]
+        if not wanted:
+            return []
         sequence, model.sequence = model.sequence, None  # each rank computes all tokens
         model.eval()
         try:
@@ -95,16 +104,29 @@ class Validation:
         finally:
             model.train()
             model.sequence = sequence
-        rate = next(iter(wanted.values())).fps
-        return {text: _frames(vae, x) for text, x in zip(wanted, latents, strict=True)}, rate
+        if vae is None:
+            return []
+        try:
+            return [
+                Shown(text, _frames(vae, x), request.fps)
+                for (text, request), x in zip(wanted.items(), latents, strict=True)
+            ]
+        except torch.OutOfMemoryError as error:
+            logger.warning("samples are drawn no more: %s", error)
+            self._config = replace(self._config, validation=replace(self._config.validation, samples=0))
+            return []
 
     def _wanted(self) -> dict[str, Request]:
-        """What to draw, by caption: the first clips that are no pictures."""
+        """What to draw, by clip and kind of caption: the first clips that are no pictures."""
         films = [i for i, clip in enumerate(self._data.clips) if clip.size[0] > 1]
         found = {}
         for seed, number in enumerate(films[: self._config.validation.samples]):
             clip = self._data.clips[number]
-            _, texts = self._data.read(number)
+            try:
+                _, texts = self._data.read(number)
+            except DamagedClip as error:
+                logger.warning("no sample is drawn of a clip held back: %s", error)
+                continue
             choice: Choice = draw_caption(
                 outline(texts),
                 seed=self._config.seed,
@@ -127,8 +149,7 @@ class Validation:
                         f"the VAE in {place} is {any_vae_id(vae)}, the dataset's is {about['vae_id']}."
                     )
             except BadInput as error:
-                if self._ranks.rank == 0:
-                    logger.warning("no samples are drawn: %s (--validation.vae tells where it is)", error)
+                logger.warning("no samples are drawn: %s (--validation.vae tells where it is)", error)
                 self._config = replace(self._config, validation=replace(self._config.validation, samples=0))
                 return None
             self._vae = vae.to(self._ranks.device)

@@ -58,7 +58,10 @@ class Watchdog:
 
     def _watch(self) -> None:
         while not self._ended.wait(min(5.0, self._stall_s / 10)):
-            self._ranks.post(f"watchdog/{self._ranks.rank}", json.dumps(self._told()))
+            try:
+                self._ranks.post(f"watchdog/{self._ranks.rank}", json.dumps(self._told()))
+            except Exception as error:  # whatever a store raises whose host has gone: the watch goes on
+                logger.warning("the watchdog cannot tell the other ranks where this one is: %s", error)
             if time.monotonic() - self._since >= self._stall_s:
                 self._end()
 
@@ -68,11 +71,24 @@ class Watchdog:
 
     def _end(self) -> None:
         """Say who is to blame, write the stacks of this process, and end it."""
+        # Whatever hangs or fails below: a full disk, a store whose host has gone.
+        threading.Timer(30.0, os._exit, [EXIT_CODE]).start()
+        try:
+            self._tell()
+        except Exception:
+            logger.critical("rank %d stands still, and more cannot be told", self._ranks.rank, exc_info=True)
+        finally:
+            # The other ranks need a moment to write theirs before torchrun ends them.
+            time.sleep(min(10.0, self._stall_s / 4))
+            os._exit(EXIT_CODE)
+
+    def _tell(self) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
         place = self._folder / f"rank-{self._ranks.rank}.txt"
         with place.open("w") as file:
             faulthandler.dump_traceback(file, all_threads=True)
         step, part = self._place
+        told = {rank: json.loads(text) for rank, text in self._others().items()}
         logger.critical(
             "rank %d has stood still for %.0f s in step %d (%s). %s Stacks: %s. The process ends; give the same "
             "command to go on from the newest checkpoint.",
@@ -80,30 +96,27 @@ class Watchdog:
             time.monotonic() - self._since,
             step,
             part,
-            blame(
-                {rank: json.loads(text) for rank, text in self._others().items()}
-                | {self._ranks.rank: self._told()}
-            ),
+            blame(told | {self._ranks.rank: self._told()}, self._ranks.size),
             place,
         )
-        # The other ranks need a moment to write theirs before torchrun ends them.
-        time.sleep(min(10.0, self._stall_s / 4))
-        os._exit(EXIT_CODE)
 
     def _others(self) -> dict[int, str]:
         found = {rank: self._ranks.posted(f"watchdog/{rank}") for rank in range(self._ranks.size)}
         return {rank: text for rank, text in found.items() if text}
 
 
-def blame(told: dict[int, dict[str, float | str]]) -> str:
+def blame(told: dict[int, dict[str, float | str]], ranks: int) -> str:
     """Which ranks hold the others up: those in the earliest step that are not waiting themselves.
 
-    `told` is by rank the step, the part of it and how long the rank has been there.
+    `told` is by rank the step, the part of it and how long the rank has been there; those of `ranks` ranks that told
+    nothing are the first to suspect.
     """
+    if silent := sorted(set(range(ranks)) - set(told)):
+        return f"Nothing was heard of rank {', '.join(map(str, silent))}."
     earliest = min(float(place["step"]) for place in told.values())
     behind = {rank: place for rank, place in told.items() if place["step"] == earliest}
     busy = {rank: place for rank, place in behind.items() if place["part"] != WAITS} or behind
-    ranks = ", ".join(
+    names = ", ".join(
         f"{rank} ({place['part']}, {place['standing_s']:.0f} s)" for rank, place in busy.items()
     )
-    return f"The others wait for rank {ranks}." if len(told) > len(busy) else f"All ranks are there: {ranks}."
+    return f"The others wait for rank {names}." if len(told) > len(busy) else f"All ranks are there: {names}."
