@@ -18,7 +18,7 @@ from model.flow import draw_time, mix, shift_for
 from model.patches import patchify
 from train.batch import Batch, make_batch, token_errors
 from train.conditions import MODES, ClipTable, Condition, draw_conditions, hashed, splitmix
-from train.config import ConditionMix, OptimConfig, PackingConfig, TrainConfig
+from train.config import ConditionMix, OptimConfig, PackingConfig, TrainConfig, ValidationConfig
 from train.data import ClipEntry, LatentDataset
 from train.draws import draw_clip
 from train.feed import Feed
@@ -365,7 +365,7 @@ def test_metrics_tell_shares_and_losses_by_condition(data: LatentDataset, tmp_pa
     config = TrainConfig(
         dataset=data.root.rsplit("/latents/", 1)[0], out=str(tmp_path), steps=1, log_every=1, device="cpu",
         condition=EQUAL, packing=PackingConfig(budget=4000), optim=OptimConfig(warmup=0),
-        model=SizeConfig(width=16, depth=1, heads=1),
+        model=SizeConfig(width=16, depth=1, heads=1), validation=ValidationConfig(every=0),
     )  # fmt: skip
     train(config, log=lambda row: None)
     row = json.loads((tmp_path / "metrics.jsonl").read_text())
