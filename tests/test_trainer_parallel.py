@@ -141,7 +141,7 @@ def test_saved_on_two_ranks_goes_on_on_one_and_on_three(dataset: Path, tmp_path:
     """No clip of the epoch is repeated or lost, and weights, moments and averages are the same on any ranks."""
     parallel = ParallelConfig(shard=True)
     config = config_for(dataset, tmp_path / "two", steps=2, save_every=2, parallel=parallel)
-    first = train_on(config, 2, before=f"PLACE = {str(tmp_path / 'two')!r}" + SEEN)
+    train_on(config, 2, before=f"PLACE = {str(tmp_path / 'two')!r}" + SEEN)
     begun = clips_seen(tmp_path, "two")
     whole = [clip for step in begun for clip in step]
     assert len(whole) < 40  # the epoch is not over; 2 of 42 are held back
@@ -157,13 +157,6 @@ def test_saved_on_two_ranks_goes_on_on_one_and_on_three(dataset: Path, tmp_path:
         assert len(whole + rest) == len(set(whole + rest)) == 40
         pieces = sorted(path.name for path in (run / "checkpoints/step-00000012").glob("model*"))
         assert len(pieces) == count
-    # Loading changes nothing: what one rank saves at once is what two had saved.
-    again = replace(config, out=str(tmp_path / "again"), steps=3)
-    shutil.copytree(tmp_path / "two", tmp_path / "again")
-    third = train_on(replace(again, optim=replace(config.optim)), 3)
-    assert third.endswith("step-00000003")
-    before, after = load_dit(first)[0].state_dict(), load_dit(third)[0].state_dict()
-    assert any(not torch.equal(before[name], after[name]) for name in before)
 
 
 def clips_seen(folder: Path, name: str) -> list[list[str]]:
