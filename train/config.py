@@ -141,8 +141,9 @@ class OptimConfig:
 
     def __post_init__(self) -> None:
         limits = {
-            "above 0": {"lr": 0 < self.lr < math.inf, "clip": self.clip > 0},
+            "above 0": {"clip": self.clip > 0},
             "0 or more": {
+                "lr": 0 <= self.lr < math.inf,
                 "warmup": self.warmup >= 0,
                 "cooldown": self.cooldown >= 0,
                 "weight_decay": 0 <= self.weight_decay < math.inf,
