@@ -29,6 +29,22 @@ def level_features(levels: Tensor, width: int = 256) -> Tensor:
     return torch.cat([angles.cos(), angles.sin()], dim=1)
 
 
+class RMSNorm(nn.RMSNorm):
+    """In full precision, whatever the precision of what comes in or of the weights (train/parallel.py)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x.float(), self.normalized_shape, self.weight.float(), self.eps)
+
+
+class LayerNorm(nn.LayerNorm):
+    """Likewise."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.layer_norm(
+            x.float(), self.normalized_shape, self.weight.float(), self.bias.float(), self.eps
+        )
+
+
 class LevelEmbedding(nn.Module):
     """Noise levels (K,) -> one embedding (K, D), and the modulation (K, 6, D) that all blocks share."""
 
@@ -54,14 +70,14 @@ class SelfAttention(nn.Module):
         super().__init__()
         self.heads = heads
         self.qkv = nn.Linear(width, 3 * width)
-        self.norm_q, self.norm_k = nn.RMSNorm(width, EPS), nn.RMSNorm(width, EPS)
+        self.norm_q, self.norm_k = RMSNorm(width, EPS), RMSNorm(width, EPS)
         self.out = nn.Linear(width, width)
 
     def forward(
         self, x: Tensor, rotation: Rotation, layout: Layout, sequence: Sequence | None = None
     ) -> Tensor:
         q, k, v = self.qkv(x).chunk(3, dim=-1)  # (S, D) each
-        q, k = self.norm_q(q.float()).to(v.dtype), self.norm_k(k.float()).to(v.dtype)
+        q, k = self.norm_q(q).to(v.dtype), self.norm_k(k).to(v.dtype)
         q, k, v = (y.unflatten(-1, (self.heads, -1)) for y in (q, k, v))  # (S, H, d)
         attend = attention if sequence is None else sequence.attend
         y = attend(rotate(q, rotation), rotate(k, rotation), v, layout)
@@ -75,12 +91,12 @@ class CrossAttention(nn.Module):
         super().__init__()
         self.heads = heads
         self.q, self.kv = nn.Linear(width, width), nn.Linear(width, 2 * width)
-        self.norm_q, self.norm_k = nn.RMSNorm(width, EPS), nn.RMSNorm(width, EPS)
+        self.norm_q, self.norm_k = RMSNorm(width, EPS), RMSNorm(width, EPS)
         self.out = nn.Linear(width, width)
 
     def forward(self, x: Tensor, text: Tensor, layout: Layout, sequence: Sequence | None = None) -> Tensor:
         k, v = self.kv(text).chunk(2, dim=-1)  # (L, D) each
-        q, k = self.norm_q(self.q(x).float()).to(v.dtype), self.norm_k(k.float()).to(v.dtype)
+        q, k = self.norm_q(self.q(x)).to(v.dtype), self.norm_k(k).to(v.dtype)
         q, k, v = (y.unflatten(-1, (self.heads, -1)) for y in (q, k, v))
         attend = attention if sequence is None else sequence.attend_to
         return self.out(attend(q, k, v, layout).flatten(-2))  # (S, D)
@@ -93,7 +109,7 @@ class Block(nn.Module):
         super().__init__()
         self.norm_self = nn.LayerNorm(width, EPS, elementwise_affine=False)
         self.self_attention = SelfAttention(width, heads)
-        self.norm_cross = nn.LayerNorm(width, EPS)
+        self.norm_cross = LayerNorm(width, EPS)
         self.cross_attention = CrossAttention(width, heads)
         self.norm_ffn = nn.LayerNorm(width, EPS, elementwise_affine=False)
         self.ffn = nn.Sequential(nn.Linear(width, ffn), nn.GELU(approximate="tanh"), nn.Linear(ffn, width))

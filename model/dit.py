@@ -94,6 +94,7 @@ class DiT(nn.Module):
         text = self.text_in(torch.where(pack.text_is_null[:, None], self.null_text, pack.text))  # (L, D)
         pooled = None if self.text_pool is None else self.text_pool(means(text, pack.text_lengths))  # (K, D)
         embedding, modulation = self.level(pack.levels, pooled)  # (K + 1, D), (K + 1, 6, D)
+        x = x.to(modulation.dtype)  # under autocast the blocks add up in full precision, the first one too
         rotation = rotary(pack.positions[own], self.config.head_width, self.config.rope_theta, self.stretch)
         text_layout = Layout(pack.lengths, pack.text_lengths, x.device, self.backend)
         for number, layout in enumerate(self._layouts(pack, x.device)):

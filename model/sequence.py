@@ -9,7 +9,7 @@ exchange: each gets all tokens of some heads, and gives the results back. Heads 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -18,6 +18,8 @@ from torch import Tensor
 from model.attention import attention
 from model.errors import BadInput
 from model.layout import Layout
+
+T = TypeVar("T")
 
 
 class Sequence:
@@ -49,6 +51,12 @@ class Sequence:
         counts = self.counts(tokens)
         start = sum(counts[: self.rank])
         return slice(start, start + counts[self.rank])
+
+    def gather(self, one: T) -> list[T]:
+        """What each of the processes gives, in their order; plain data."""
+        found: list[T | None] = [None] * self.size
+        dist.all_gather_object(found, one, group=self._group)
+        return cast(list[T], found)
 
     def heads(self, x: Tensor) -> Tensor:
         """Own heads of what every process has in whole: (L, H, d) -> (L, H / size, d)."""

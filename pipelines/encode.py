@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.encode_frames import FrameConfig
@@ -183,6 +184,11 @@ def caption_words(dataset: Dataset) -> dict[str, Any]:
         return {}
 
 
+def _lasting(place: str) -> str:
+    """A folder's place for readers in other working folders; other names as they are."""
+    return str(Path(place).resolve()) if place != "embedded" and Path(place).exists() else place
+
+
 def about_latents(config: EncodeConfig) -> dict[str, Any]:
     """What latents.json tells: all that decides what the latents are. Raises BadInput if a model is amiss."""
     import numpy as np
@@ -199,7 +205,7 @@ def about_latents(config: EncodeConfig) -> dict[str, Any]:
         latents_of(vae, [picture], config.frames, config.tile)
     return {
         "vae_id": any_vae_id(vae),
-        "vae": config.vae,
+        "vae": _lasting(config.vae),
         "channels": vae.config.channels,
         "temporal": vae.config.temporal,
         "frame_step": frame_step(vae),

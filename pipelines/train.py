@@ -18,6 +18,8 @@ from pipelines.train_raw_config import OnTheFly, RawRun
 from train.config import TrainConfig
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pipelines.progress import Progress
 
 
@@ -45,7 +47,7 @@ class TrainCommand(TrainConfig):
     ray: RayConfig = field(default_factory=RayConfig)
 
     def run(self) -> TrainConfig:
-        """What the training itself is told, wherever it runs, with the places of what ships with the code."""
+        """What the training itself is told, wherever it runs, with the place of weights that ship with the code."""
         from dataclasses import replace
 
         from model.errors import BadInput
@@ -57,24 +59,7 @@ class TrainCommand(TrainConfig):
             )
         told = {f.name: getattr(self, f.name) for f in fields(TrainConfig)}
         config = RawRun(**told, encode=self.encode) if self.raw else TrainConfig(**told)
-        if config.init == "embedded":
-            config = replace(config, init=str(embedded("dit")))
-        if config.validation.vae in (None, "embedded"):
-            config = replace(config, validation=replace(config.validation, vae=_vae_of(config)))
-        return config
-
-
-def _vae_of(config: TrainConfig) -> str | None:
-    """Where the VAE of the dataset lies, as encode told; null where it told nothing."""
-    from pipelines.demo.weights import embedded
-    from train.data import LatentDataset
-
-    place = config.validation.vae
-    if place is None and isinstance(config, RawRun):
-        place = config.encode.vae
-    elif place is None:
-        place = LatentDataset(config.dataset, config.vae_id).about.get("vae")
-    return str(embedded("vae")) if place == "embedded" else place
+        return replace(config, init=str(embedded("dit"))) if config.init == "embedded" else config
 
 
 def train(config: TrainConfig) -> None:
@@ -130,14 +115,22 @@ def shown_on(bar: Progress, last: dict[str, Any]) -> Callable[[dict[str, Any]], 
 
 def train_here(config: TrainConfig, log: Callable[[dict[str, Any]], None]) -> str:
     """This process' part of a training. Returns the place of the last checkpoint."""
-    from dataclasses import asdict
+    from dataclasses import asdict, replace
     from pathlib import Path
 
     import yaml
 
+    from pipelines.demo.weights import embedded
+    from train.data import LatentDataset
     from train.loop import train as train_dit
 
     told, is_told = Path(config.out, "config.yaml"), False
+    _check_checkpoints_stay(config, told)
+    data = config.data() if isinstance(config, RawRun) else LatentDataset(config.dataset, config.vae_id)
+    # Where encode found the VAE, if it told so: samples are shown by it.
+    vae = config.validation.vae or data.about.get("vae")
+    vae = str(embedded("vae")) if vae == "embedded" else vae
+    config = replace(config, validation=replace(config.validation, vae=vae))
 
     def log_and_tell(row: dict[str, Any]) -> None:
         nonlocal is_told
@@ -146,9 +139,27 @@ def train_here(config: TrainConfig, log: Callable[[dict[str, Any]], None]) -> st
             told.write_text(yaml.safe_dump(_plain(asdict(config)), sort_keys=False))
         log(row)
 
-    if isinstance(config, RawRun):
-        return train_dit(config.plain(), log_and_tell, config.data())
-    return train_dit(config, log_and_tell)
+    return train_dit(config.plain() if isinstance(config, RawRun) else config, log_and_tell, data)
+
+
+def _check_checkpoints_stay(config: TrainConfig, told: Path) -> None:
+    """Raise BadInput where a run would begin anew, since its checkpoints are in another place than is given now."""
+    import yaml
+
+    from model.errors import BadInput
+    from train.checkpoint import finished
+    from train.store import Store
+
+    before = yaml.safe_load(told.read_text()) if told.is_file() else {}
+    was, now = before.get("save_to"), config.save_to
+    if "save_to" not in before or was == now or finished(Store(now or f"{config.out}/checkpoints")):
+        return
+    there = was or f"{config.out}/checkpoints"
+    if newest := finished(Store(there))[-1:]:
+        raise BadInput(
+            f"{config.out} is a run whose checkpoints are in {there}, the newest is {newest[0]}; with "
+            f"--save_to={now} it would begin anew. Give the one of before, move them there, or choose another --out."
+        )
 
 
 def _plain(x: Any) -> Any:

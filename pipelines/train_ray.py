@@ -3,21 +3,27 @@
 place = train_on_ray(config, log, workers=8, restarts=3, config=RayConfig(address="auto"))
 
 The processes run the same function as under torchrun and meet in the same way. What they write must be on a file system
-that all of them see (--out, or --save_to for the checkpoints).
+that they and the caller see (--out, or --save_to for the checkpoints): through it the caller learns how far they are
+(metrics.jsonl), and asks them to save and end when SIGTERM tells it to (train/stop.py). `ray job stop` sends that,
+but kills 3 s later unless RAY_JOB_STOP_WAIT_TIME_S is larger, among the env_vars that the job was submitted with.
 """
 
 from __future__ import annotations
 
-import json
-import threading
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from curate.errors import BadInput as BadFootage
 from model.errors import BadInput
 from pipelines.engine import RayConfig, start_ray
+from pipelines.train_follow import Followed
 from train.config import TrainConfig
+from train.stop import sigterm_asks
+
+logger = logging.getLogger(__name__)
 
 Log = Callable[[dict[str, Any]], None]
 
@@ -25,16 +31,21 @@ Log = Callable[[dict[str, Any]], None]
 def train_on_ray(run: TrainConfig, log: Log, *, workers: int, restarts: int, config: RayConfig) -> str:
     """Train with `workers` processes; returns the place of the last checkpoint.
 
-    `log` is called with the rows of metrics.jsonl as they come. Raises BadInput where the cluster has no room, and what
-    the training raised once it has failed `restarts` times more.
+    `log` is called with the rows of metrics.jsonl as they come, and what they note is a warning here. On SIGTERM the
+    run saves after the step it is in, and this returns. Raises BadInput where the cluster has no room, and as soon as a
+    process does; any other error is raised, as ray.train.TrainingFailedError, once it has come `restarts` times more.
     """
     if workers < 1 or restarts < 0:
         raise BadInput(
             f"--workers={workers}, --restarts={restarts}: give at least one worker, and no negative number."
         )
+    if "://" in run.out:
+        raise BadInput(
+            f"--out {run.out} must be a folder that all workers see; checkpoints go to a store by --save_to."
+        )
     start_ray(config)
     import ray
-    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train import ControllerError, FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
     there = ray.cluster_resources()
@@ -63,16 +74,56 @@ def train_on_ray(run: TrainConfig, log: Log, *, workers: int, restarts: int, con
         train_loop_config={"run": run},
         scaling_config=ScalingConfig(num_workers=workers, use_gpu=use_gpu),
         run_config=RunConfig(
-            name="ray", storage_path=str(out), failure_config=FailureConfig(max_failures=restarts)
+            name="ray",
+            storage_path=str(out),
+            failure_config=FailureConfig(max_failures=restarts),
+            callbacks=[_ends_at_bad_input()],
         ),
     )
-    with _Followed(out / "metrics.jsonl", log):
-        trainer.fit()
+
+    def warn_and_log(row: dict[str, Any]) -> None:
+        if row.get("note"):  # what the workers warn of is seen on their machines only
+            logger.warning("%s", row["note"])
+        log(row)
+
+    with sigterm_asks(out / "stop"), Followed(out / "metrics.jsonl", warn_and_log):
+        try:
+            trainer.fit()
+        except ControllerError as error:
+            if isinstance(error.controller_failure, BadInput | BadFootage):
+                raise error.controller_failure from None
+            raise
+    return last_checkpoint(run)
+
+
+def last_checkpoint(run: TrainConfig) -> str:
+    """The place of the newest finished checkpoint of a run that has ended. Raises BadInput where there is none."""
     from train.checkpoint import finished
     from train.store import Store
 
     store = Store(run.save_to or f"{run.out}/checkpoints")
-    return store.uri(finished(store)[-1])
+    names = finished(store)
+    if not names:
+        raise BadInput(
+            f"the workers are done, and there is no finished checkpoint in {store.place}. If they wrote it on machines "
+            "of their own, give --out, or --save_to, on a file system that all of them and this machine see."
+        )
+    return store.uri(names[-1])
+
+
+def _ends_at_bad_input() -> Any:
+    """For Ray's controller: what a worker raises for a person to mend would be raised by the next attempt as well."""
+    from ray.train import UserCallback
+
+    class EndsAtBadInput(UserCallback):
+        def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
+            # Also where one alone raises: the controller tries no more after an error of a callback, and ends the
+            # workers that wait for the one.
+            for error in worker_exceptions.values():
+                if isinstance(error, BadInput | BadFootage):
+                    raise error
+
+    return EndsAtBadInput()
 
 
 def _absolute(place: str | None) -> str | None:
@@ -87,40 +138,3 @@ def _work(told: dict[str, Any]) -> None:
     from pipelines.train import train_here
 
     train_here(told["run"], lambda row: None)
-
-
-class _Followed:
-    """Calls `log` with each row that is appended to a file; rows that are there already are left out."""
-
-    def __init__(self, path: Path, log: Log) -> None:
-        self._path, self._log, self._step = path, log, self._last(path)
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._follow, name="metrics", daemon=True)
-
-    def __enter__(self) -> None:
-        self._thread.start()
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self._thread.join()
-        self._tell()
-
-    def _follow(self) -> None:
-        while not self._ended.wait(1.0):
-            self._tell()
-
-    def _tell(self) -> None:
-        for row in _rows(self._path):
-            if row["step"] > self._step:
-                self._step = row["step"]
-                self._log(row)
-
-    @staticmethod
-    def _last(path: Path) -> int:
-        return max((row["step"] for row in _rows(path)), default=0)
-
-
-def _rows(path: Path) -> list[dict[str, Any]]:
-    if not path.is_file():
-        return []
-    return [json.loads(line) for line in path.read_text().split("\n")[:-1] if line]

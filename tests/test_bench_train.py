@@ -11,8 +11,13 @@ import torch
 
 from model.config import PRESETS
 from model.pack import Clip, make_pack
-from tests.bench import train_speed
-from tests.bench.train_speed import CPU, Clock, Run, Trained, filled, packed_loss, padded
+from tests.bench import train_cases
+from tests.bench.train_batching import filled, padded
+from tests.bench.train_cases import Cases
+from tests.bench.train_figures import summary
+from tests.bench.train_sizes import CPU
+from tests.bench.train_speed import Run
+from tests.bench.train_steps import Clock, Trained, packed_loss
 from train.batch import Batch
 
 ROOT = Path(__file__).parents[1]
@@ -104,9 +109,13 @@ def test_the_last_table_tells_the_main_figures_and_what_is_lacking(speed: tuple[
 
 
 def test_without_time_all_is_left_out_and_said_to_be(tmp_path: Path) -> None:
-    found, table = bench(
-        "train_speed", tmp_path / "out.json", "--device=cpu", "--only=recompute", "--minutes=0"
+    # As a plain script, and from elsewhere: it finds what it imports by itself.
+    out, script = tmp_path / "out.json", ROOT / "tests" / "bench" / "train_speed.py"
+    command = [sys.executable, str(script), "--json", str(out), "--device=cpu", "--only=recompute"]
+    told = subprocess.run(
+        [*command, "--minutes=0"], check=True, cwd=tmp_path, stdout=subprocess.PIPE, text=True
     )
+    found, table = json.loads(out.read_text()), told.stdout.rstrip().splitlines()
     assert [row["reason"] for row in found["rows"]] == ["left out: no time"] * 3
     assert table[-1].split()[:4] == ["not", "measured:", "recompute", "tiny"]
     assert table[-1].rstrip(" -").endswith("left out: no time")
@@ -123,7 +132,7 @@ def test_what_runs_out_of_memory_is_tried_with_less(monkeypatch: pytest.MonkeyPa
 
         return loss
 
-    monkeypatch.setattr(train_speed, "packed_loss", with_little_memory)
+    monkeypatch.setattr(train_cases, "packed_loss", with_little_memory)
     run = Run(CPU, torch.device("cpu"), Clock(minutes=1))
     run.recompute()
     none, selective, full = run.rows
@@ -131,6 +140,35 @@ def test_what_runs_out_of_memory_is_tried_with_less(monkeypatch: pytest.MonkeyPa
     for row, kind in ((selective, "selective"), (full, "full")):
         assert (row["reason"], row["tokens"], row["recompute"]) == (None, 128, kind)
         assert row["ran_out"] == [f"{kind}, 512 tokens", f"{kind}, 256 tokens"]
+
+
+def test_the_three_ways_train_on_the_same_texts(monkeypatch: pytest.MonkeyPatch) -> None:
+    sums: list[float] = []
+
+    def seen(trained: Trained, batch: Batch) -> Callable[[], torch.Tensor]:
+        sums.extend(float(text.double().sum()) for text in batch.pack.text.split(batch.pack.text_lengths))
+        return packed_loss(trained, batch)
+
+    monkeypatch.setattr(train_cases, "packed_loss", seen)
+    cases, found = Cases(CPU, torch.device("cpu"), Clock(minutes=0)), []  # one step of each way will do
+    for way in ("packed", "padded", "bucketed"):
+        cases.way(way)
+        found.append(sorted(sums))
+        sums.clear()
+    assert len(set(found[0])) == CPU.library
+    assert found[0] == found[1] == found[2]
+
+
+def test_ways_of_which_the_time_has_cut_batches_are_named() -> None:
+    rows = [
+        {"part": "lengths", "case": case, "reason": None, "tokens_per_s": rate, "batches_left_out": left_out}
+        for case, rate, left_out in (("packed", 4.0, 0), ("padded", 2.0, 3), ("bucketed", 5.0, 1))
+    ]
+    assert summary(rows, CPU) == [
+        ["useful tokens/s, packed / padded", 2.0, ">= 1.8"],
+        ["useful tokens/s, packed / bucketed", 0.8, None],
+        ["ended by the time, so of fewer clips than the others", "padded, bucketed", None],
+    ]
 
 
 @pytest.mark.slow

@@ -314,3 +314,19 @@ def test_the_feed_follows_the_plan(dataset: Path) -> None:
         half = first_step(data, tight, Cursor(), two, rank=rank, ranks=2)
         for i, batch in zip(mine, half.batches, strict=True):
             assert torch.equal(batch.pack.tokens, make_batch(data, packs[i], 0, two, SHAPE).pack.tokens)
+
+
+def test_the_clips_of_one_pack_are_read_by_many_threads(dataset: Path) -> None:
+    """Where a store takes long to answer, as many clips are asked for at once as there are threads."""
+    together = threading.Barrier(6, timeout=30)
+
+    class Slow(LatentDataset):
+        def read_given(self, number: int) -> Any:
+            together.wait()  # BrokenBarrierError, unless six read at the same time
+            return super().read_given(number)
+
+    data = Slow(str(dataset))
+    data.clips = data.clips[:6]
+    plan = PackPlan(lambda epoch: np.full(6, 80), PackingConfig(budget=480), seed=0, flops=np.square)
+    config = replace(CONFIG, feed=FeedConfig(workers=6, ahead=1))
+    assert len(first_step(data, plan, Cursor(), config).batches[0].clip_ids) == 6

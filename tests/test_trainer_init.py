@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from small_latents import CHANNELS, TEXT_WIDTH, VAE_ID, random_clips, write_latents
+from small_runs import small_run
 
 from model.config import SizeConfig
 from model.dit import load_dit
 from model.errors import BadInput
 from model.wan import load_wan
 from train.checkpoint import checkpoints
-from train.config import OptimConfig, PackingConfig, TrainConfig
+from train.config import OptimConfig, ValidationConfig
 from train.loop import train
 
 STILL = OptimConfig(lr=0.0, warmup=0)  # its last weights are its first
@@ -28,12 +30,14 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_latents(tmp_path_factory.mktemp("data"), clips, text_id="embedded/aa")
 
 
-def config_for(dataset: Path, out: Path, **changes: object) -> TrainConfig:
-    config = TrainConfig(
-        dataset=str(dataset), out=str(out), steps=2, save_every=1, log_every=1, device="cpu",
-        packing=PackingConfig(budget=60), optim=STILL,
-    )  # fmt: skip
-    return replace(config, **changes)
+config_for = partial(
+    small_run,
+    steps=2,
+    save_every=1,
+    model=SizeConfig(),  # left out, as `init` demands
+    optim=STILL,
+    validation=ValidationConfig(),
+)
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +17,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from small_latents import TEXT_WIDTH, random_clips, random_given, with_sentences, write_latents
+from small_runs import small_run
 
 from model.attention import head_warning
 from model.config import PRESETS, DiTConfig, FlowConfig, SizeConfig
@@ -31,14 +33,7 @@ from train.blend import Choice, draw_caption
 from train.caption_features import outline
 from train.checkpoint import checkpoints
 from train.conditions import ClipTable, draw_conditions
-from train.config import (
-    CaptionBlend,
-    ConditionMix,
-    OptimConfig,
-    PackingConfig,
-    TrainConfig,
-    ValidationConfig,
-)
+from train.config import CaptionBlend, ConditionMix, OptimConfig, PackingConfig, TrainConfig
 from train.data import LatentDataset
 from train.ema import Ema
 from train.flops import train_flops
@@ -58,20 +53,9 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_latents(tmp_path_factory.mktemp("data"), clips, given=random_given(clips))
 
 
-def config_for(dataset: Path, out: Path, **changes: object) -> TrainConfig:
-    config = TrainConfig(
-        dataset=str(dataset),
-        out=str(out),
-        steps=14,
-        save_every=4,
-        log_every=1,
-        device="cpu",
-        model=SizeConfig(width=16, depth=1, heads=1),
-        packing=PackingConfig(budget=60),
-        optim=OptimConfig(lr=1e-2, warmup=3, schedule="cosine", ema=0.9),
-        validation=ValidationConfig(every=0),
-    )
-    return replace(config, **changes)
+config_for = partial(
+    small_run, steps=14, save_every=4, optim=OptimConfig(lr=1e-2, warmup=3, schedule="cosine", ema=0.9)
+)
 
 
 def plan_of(data: LatentDataset, config: TrainConfig) -> PackPlan:

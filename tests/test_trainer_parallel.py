@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -10,12 +11,13 @@ import pytest
 import torch
 from ranks import train_on
 from small_latents import random_clips, random_given, with_sentences, write_latents
+from small_runs import small_run
 
 from model.config import SizeConfig
 from model.dit import load_dit
 from model.errors import BadInput
 from model.pieces import Pieces
-from train.config import OptimConfig, PackingConfig, ParallelConfig, TrainConfig, ValidationConfig
+from train.config import OptimConfig, ParallelConfig, ValidationConfig
 from train.loop import train
 
 #: Writes the clips that each rank is given, by step, beside the run.
@@ -36,14 +38,14 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_latents(tmp_path_factory.mktemp("data"), clips, given=random_given(clips))
 
 
-def config_for(dataset: Path, out: Path, **changes: object) -> TrainConfig:
-    config = TrainConfig(
-        dataset=str(dataset), out=str(out), steps=20, save_every=20, log_every=1, device="cpu",
-        model=SizeConfig(width=20, depth=2, heads=2, ffn=36), packing=PackingConfig(budget=60),
-        optim=OptimConfig(lr=1e-2, warmup=3, schedule="cosine", ema=0.9),
-        validation=ValidationConfig(every=10, clips=2, samples=0),
-    )  # fmt: skip
-    return replace(config, **changes)
+config_for = partial(
+    small_run,
+    steps=20,
+    save_every=20,
+    model=SizeConfig(width=20, depth=2, heads=2, ffn=36),
+    optim=OptimConfig(lr=1e-2, warmup=3, schedule="cosine", ema=0.9),
+    validation=ValidationConfig(every=10, clips=2, samples=0),
+)
 
 
 def rows_of(run: Path) -> list[dict]:

@@ -3,16 +3,18 @@
 import json
 import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 from small_latents import VAE_ID, random_clips, random_given, write_latents
+from small_runs import small_run
 
-from model.config import SizeConfig
 from model.dit import load_dit
 from model.errors import BadInput
+from pipelines.train import train_here
 from train.checkpoint import load_checkpoint
-from train.config import OptimConfig, PackingConfig, TrainConfig, ValidationConfig
+from train.config import TrainConfig
 from train.ema import Ema
 from train.feed import Feed
 from train.loop import train
@@ -33,13 +35,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write(tmp_path_factory.mktemp("data"), text_id="embedded/aa")
 
 
-def config_for(dataset: Path, out: Path, **changes: object) -> TrainConfig:
-    config = TrainConfig(
-        dataset=str(dataset), out=str(out), steps=3, save_every=1, log_every=1, device="cpu",
-        model=SizeConfig(width=16, depth=1, heads=1), packing=PackingConfig(budget=60),
-        optim=OptimConfig(lr=1e-3, warmup=0), validation=ValidationConfig(every=0),
-    )  # fmt: skip
-    return replace(config, **changes)
+config_for = partial(small_run, steps=3, save_every=1)
 
 
 def shown(config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, str]]:
@@ -135,3 +131,50 @@ def test_counts_below_1_are_refused(name: str) -> None:
     for value in (0, -1):
         with pytest.raises(BadInput, match=f"{name} is {value}, must be 1 or more"):
             TrainConfig(dataset="", out="", **{name: value})
+
+
+def test_rows_of_a_resumed_run_are_of_the_same_steps(dataset: Path, tmp_path: Path) -> None:
+    """A row is the mean since the row before, and a checkpoint may lie between the two."""
+    config = config_for(dataset, tmp_path / "whole", steps=12, save_every=3, log_every=4)
+    config = replace(config, optim=replace(config.optim, schedule="constant"))
+    train(config, lambda row: None)
+    parts = replace(config, out=str(tmp_path / "parts"))
+    for steps in (3, 6, 7, 12):
+        train(replace(parts, steps=steps), lambda row: None)
+    ours, theirs = (
+        {
+            row["step"]: row
+            for row in map(json.loads, (tmp_path / name / "metrics.jsonl").read_text().splitlines())
+        }
+        for name in ("parts", "whole")
+    )
+    assert list(theirs) == [4, 8, 12]
+    assert list(ours) == [3, 4, 6, 7, 8, 12]  # each last step has a row too
+    for step, row in theirs.items():
+        for key in (
+            "loss",
+            "loss_by_level",
+            "conditions",
+            "captions",
+            "captions_total",
+            "damaged",
+            "tokens",
+            "lr",
+        ):
+            assert ours[step][key] == row[key]
+
+
+def test_checkpoints_given_another_place_by_mistake(dataset: Path, tmp_path: Path) -> None:
+    """The run would begin anew and drop its metrics."""
+    config = config_for(dataset, tmp_path / "run", save_to=str(tmp_path / "store"))
+    train_here(config, lambda row: None)
+    rows = (tmp_path / "run" / "metrics.jsonl").read_text()
+    for place in (None, str(tmp_path / "other")):
+        message = rf"checkpoints are in {tmp_path}/store, the newest is step-00000003; with --save_to={place} it would"
+        with pytest.raises(BadInput, match=message):
+            train_here(replace(config, save_to=place, steps=5), lambda row: None)
+    assert (tmp_path / "run" / "metrics.jsonl").read_text() == rows
+    shutil.copytree(tmp_path / "store", tmp_path / "other")  # as the message says
+    told: list[dict] = []
+    place = train_here(replace(config, save_to=str(tmp_path / "other"), steps=5), told.append)
+    assert (place, [row["step"] for row in told]) == (f"{tmp_path}/other/step-00000005", [4, 5])

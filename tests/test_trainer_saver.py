@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,15 @@ import torch
 from moto_store import MotoStore, moto_store
 from ranks import start_ranks
 from small_latents import random_clips, write_latents
+from small_runs import small_run
 
-from model.config import DiTConfig, SizeConfig
+from model.config import DiTConfig
 from model.dit import DiT, load_dit
 from model.errors import BadInput
 from model.pieces import Pieces, piece_metadata
 from pipelines import sample_model
 from train.checkpoint import Progress, checkpoints, finished, load_checkpoint, newest_whole
-from train.config import OptimConfig, PackingConfig, TrainConfig, ValidationConfig
+from train.config import OptimConfig, ValidationConfig
 from train.ema import Ema
 from train.loop import train
 from train.optim import build_optimizer
@@ -43,13 +45,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_latents(tmp_path_factory.mktemp("data"), random_clips(23, ((3, 4, 4), (1, 4, 4))))
 
 
-def config_for(dataset: Path, out: Path, **changes: object) -> TrainConfig:
-    config = TrainConfig(
-        dataset=str(dataset), out=str(out), steps=8, save_every=2, log_every=1, device="cpu", keep=3,
-        model=SizeConfig(width=16, depth=1, heads=1), packing=PackingConfig(budget=60),
-        optim=OptimConfig(lr=1e-3, warmup=0), validation=ValidationConfig(every=0),
-    )  # fmt: skip
-    return replace(config, **changes)
+config_for = partial(small_run, steps=8, save_every=2, keep=3)
 
 
 def rows_of(run: Path) -> list[dict]:
@@ -177,7 +173,6 @@ def test_a_write_that_fails_leaves_no_checkpoint(
         "step-00000002 could not be written (rank 0: OSError: [Errno 28] No space left on device)"
         in caplog.text
     )
-    assert "make room" in caplog.text
 
 
 @pytest.fixture
@@ -209,6 +204,10 @@ def test_a_full_disk_costs_a_checkpoint_and_not_the_run(
     assert place.endswith("step-00000008")
     assert [row["step"] for row in rows_of(tmp_path)] == list(range(1, 9))
     assert "step-00000004 could not be written" in caplog.text
+    assert "make room" in caplog.text
+    lost = json.loads((tmp_path / "events.jsonl").read_text().splitlines()[0])
+    assert (lost["step"], lost["event"]) == (4, "checkpoint lost")
+    assert any("make room" in row.get("note", "") for row in rows_of(tmp_path))
     assert finished(Store(str(small_disk))) == ["step-00000008"]
 
 

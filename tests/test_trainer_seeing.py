@@ -3,6 +3,7 @@
 import importlib.util
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,12 @@ import pytest
 import torch
 from PIL import Image
 from small_latents import VAE_ID, random_clips, with_sentences, write_latents
+from small_runs import small_run
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from model.config import DiTConfig, SizeConfig
+from model.config import DiTConfig
 from model.dit import DiT
 from model.pack import Clip, make_pack
 from model.vae import VideoVAE, save_vae, vae_id
@@ -22,7 +24,7 @@ from model.vae_config import VAEConfig
 from train.batch import make_batch, token_errors
 from train.board import flat, gif, run_id
 from train.checkpoint import checkpoints
-from train.config import OptimConfig, PackingConfig, TrainConfig, ValidationConfig
+from train.config import OptimConfig, ValidationConfig
 from train.data import LatentDataset
 from train.flops import peak_flops, train_flops
 from train.loop import train
@@ -52,13 +54,14 @@ def dataset(tmp_path_factory: pytest.TempPathFactory, vae: Path) -> Path:
     return folder
 
 
-def config_for(dataset: Path, out: Path, **changes: object) -> TrainConfig:
-    config = TrainConfig(
-        dataset=str(dataset), out=str(out), steps=6, save_every=3, log_every=2, device="cpu",
-        model=SizeConfig(width=16, depth=1, heads=1), packing=PackingConfig(budget=60),
-        optim=OptimConfig(lr=1e-2, warmup=0), validation=ValidationConfig(every=3, clips=3, samples=1),
-    )  # fmt: skip
-    return replace(config, **changes)
+config_for = partial(
+    small_run,
+    steps=6,
+    save_every=3,
+    log_every=2,
+    optim=OptimConfig(lr=1e-2, warmup=0),
+    validation=ValidationConfig(every=3, clips=3, samples=1),
+)
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,7 @@ def encoded(dataset: Dataset, wan: Path) -> Dataset:
         [
             "encode",
             f"--dataset={dataset.uri}",
-            f"--vae={wan}",
+            f"--vae={os.path.relpath(wan)}",  # what it is told is for readers elsewhere
             f"--text={tiny_folder()}",
             "--frames.pixels=1024",
             "--frames.max_frames=9",

@@ -7,7 +7,9 @@ loss = token_errors(dit(batch.pack), batch).sum() / tokens_of_all_ranks_and_pack
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -74,6 +76,10 @@ class Batch:
         return {f.name: x for f in fields(self) if isinstance(x := getattr(self, f.name), Tensor)}
 
 
+#: A clip's latent, its texts, and what is given of it; or why it cannot be read.
+Read = tuple[Tensor, dict[str, Tensor], Given] | str
+
+
 def make_batch(
     data: LatentDataset,
     numbers: list[int],
@@ -81,16 +87,22 @@ def make_batch(
     config: TrainConfig,
     shape: DiTConfig,
     level: float | None = None,
+    read_one: Callable[[int], Read] | None = None,
 ) -> Batch:
     """The clips `numbers` of `data` as they are drawn in `epoch`; with `level` all at that noise level.
 
-    No clips (a rank that has nothing to do in the last step of an epoch, or whose clips are all damaged) give one of
-    zeros without any loss.
+    `read_one` gives a clip by its number, where it was read before. No clips (a rank that has nothing to do in the
+    last step of an epoch, or whose clips are all damaged) give one of zeros without any loss.
     """
+    read_one = read_one or partial(read_clip, data, config.feed.tries)
     damaged: list[tuple[str, str]] = []
-    read = [
-        (data.clips[n], x) for n in numbers if (x := _read(data, n, config.feed.tries, damaged)) is not None
-    ]
+    read: list[tuple[ClipEntry, tuple[Tensor, dict[str, Tensor], Given]]] = []
+    for number in numbers:
+        found, entry = read_one(number), data.clips[number]
+        if isinstance(found, str):
+            damaged.append((entry.clip_id, found))
+        else:
+            read.append((entry, found))
     is_empty = not read
     if is_empty:
         blank = replace(data.clips[0], keyframe_at=(), suffix=0, kinds=())
@@ -136,19 +148,19 @@ def make_batch(
     )
 
 
-def _read(
-    data: LatentDataset, number: int, tries: int, damaged: list[tuple[str, str]]
-) -> tuple[Tensor, dict[str, Tensor], Given] | None:
-    """A clip, or null if it cannot be read, with the reason in `damaged`; a store that fails may do so for a moment."""
-    for attempt in range(1, tries + 1):
+def read_clip(data: LatentDataset, tries: int, number: int) -> Read:
+    """A clip, or why it cannot be read; a store that fails may do so for a moment, so up to `tries` times."""
+    for attempt in range(1, tries):
         try:
             return data.read_given(number)
         except DamagedClip as error:
-            if attempt == tries or not isinstance(error.__cause__, OSError):
-                damaged.append((data.clips[number].clip_id, str(error)))
-                break
+            if not isinstance(error.__cause__, OSError):
+                return str(error)
             time.sleep(0.2 * 2**attempt)
-    return None
+    try:
+        return data.read_given(number)
+    except DamagedClip as error:
+        return str(error)
 
 
 def given_spans(condition: Condition, entry: ClipEntry, given: Given) -> list[Span]:

@@ -1,5 +1,7 @@
 """Steps of a training without end, read and packed ahead by threads.
 
+Clips are what the threads share out, not packs: one pack may hold more pictures than there are threads.
+
 with Feed(data, plan, cursor, config, shape, rank=0, ranks=1) as feed:
     step = next(feed)                                # step.batches, step.epoch, step.after
 """
@@ -12,8 +14,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
 
+import torch
+
 from model.config import DiTConfig
-from train.batch import Batch, make_batch
+from train.batch import Batch, Read, make_batch, read_clip
 from train.config import TrainConfig
 from train.data import LatentDataset
 from train.packing import Cursor, PackPlan, dealt
@@ -50,12 +54,15 @@ class Feed:
         *,
         rank: int = 0,
         ranks: int = 1,
-        is_pinned: bool = False,
+        device: torch.device | None = None,
     ) -> None:
+        """`device` is where the batches will go: those for a GPU are put into page-locked memory."""
         self._data, self._plan, self._cursor = data, plan, cursor
         self._config, self._shape, self._rank, self._ranks = config, shape, rank, ranks
-        self._is_pinned = is_pinned
-        self._pool = ThreadPoolExecutor(config.feed.workers, thread_name_prefix="feed")
+        self._device = device or torch.device("cpu")
+        self._pool = ThreadPoolExecutor(
+            config.feed.workers, thread_name_prefix="feed", initializer=self._begin_thread
+        )
         self._coming: queue.Queue[_Coming | BaseException] = queue.Queue(config.feed.ahead)
         self._ended = threading.Event()
         self._planner = threading.Thread(target=self._plan_ahead, name="feed-plan", daemon=True)
@@ -99,10 +106,30 @@ class Feed:
     def _prepare(self, cursor: Cursor) -> _Coming:
         packs, after = self._plan.step(cursor, self._ranks * self._config.accumulate)
         mine = dealt(packs, self._rank, self._ranks)
-        return _Coming(
-            [self._pool.submit(self._make, pack, cursor.epoch) for pack in mine], cursor.epoch, after
-        )
+        tries = self._config.feed.tries
+        # The pool takes its tasks in order: when a pack is made its clips are read, or about to be.
+        reading = [
+            {number: self._pool.submit(read_clip, self._data, tries, number) for number in pack}
+            for pack in mine
+        ]
+        making = [
+            self._pool.submit(self._make, pack, read, cursor.epoch)
+            for pack, read in zip(mine, reading, strict=True)
+        ]
+        return _Coming(making, cursor.epoch, after)
 
-    def _make(self, pack: list[int], epoch: int) -> Batch:
-        batch = make_batch(self._data, pack, epoch, self._config, self._shape)
-        return batch.pinned() if self._is_pinned else batch
+    def _make(self, pack: list[int], read: dict[int, Future[Read]], epoch: int) -> Batch:
+        batch = make_batch(
+            self._data,
+            pack,
+            epoch,
+            self._config,
+            self._shape,
+            read_one=lambda number: read.pop(number).result(),
+        )
+        return batch.pinned() if self._device.type == "cuda" else batch
+
+    def _begin_thread(self) -> None:
+        """A thread of its own would take the first GPU, whichever this process computes on."""
+        if self._device.type == "cuda":
+            torch.cuda.set_device(self._device)

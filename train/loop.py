@@ -19,7 +19,7 @@ import torch
 
 from model.attention import head_warning
 from model.errors import BadInput
-from train.batch import token_errors
+from train.batch import Batch, token_errors
 from train.board import Board
 from train.caption_counts import count_names, ratios
 from train.checkpoint import Progress, load_checkpoint, newest_whole, step_name
@@ -40,7 +40,7 @@ from train.saver import Saver
 from train.start import first_model
 from train.stop import Stop, on_sigterm
 from train.store import Store
-from train.tally import N_SUMS, Tally, count_step, sums_of
+from train.tally import N_SUMS, StepCounts, Tally, count_step, sums_of
 from train.trouble import Trouble
 from train.validate import Validation
 from train.watchdog import WAITS, Watchdog
@@ -54,12 +54,12 @@ def train(config: TrainConfig, log: Log, data: LatentDataset | None = None) -> s
     """Train, or go on with the run in config.out; returns the place of the last checkpoint.
 
     `log` is called on rank 0 with each row of metrics.jsonl. `data` are the clips, null those that config.dataset has
-    latents of. On SIGTERM the run saves after the step it is in, and
-    returns. Raises BadInput for data or a configuration that cannot be used, and for a run that cannot go on.
+    latents of. On SIGTERM, or when there is a file OUT/stop, the run saves after the step it is in, and returns. Raises
+    BadInput for data or a configuration that cannot be used, and for a run that cannot go on.
     """
     # The watchdog must notice first what the group would only give up.
     wait_s = 2 * config.guard.stall_s + 600 if config.guard.stall_s else 7 * 86400.0
-    with joined(config.device, wait_s) as ranks, on_sigterm() as stop:
+    with joined(config.device, wait_s) as ranks, on_sigterm(Path(config.out) / "stop") as stop:
         data = data or LatentDataset(config.dataset, config.vae_id)
         return _train(config, data.only(config.only), ranks, stop, log)
 
@@ -92,7 +92,8 @@ def _train(config: TrainConfig, all_data: LatentDataset, ranks: Ranks, stop: Sto
         flops=lambda n_tokens: train_flops(n_tokens, shape),
     )
     counted = count_names(kind for clip in data.clips for kind in clip.kinds)
-    progress, note, shown = Progress(), None, [0] * len(counted)  # captions since the first step of the run
+    progress, note, seen = Progress(), None, dict[str, Any]()
+    shown = [0] * len(counted)  # captions since the first step of the run
     if newest and before:
         progress, seen = load_checkpoint(store.uri(newest), model, optimizer, ema)
         if progress.step >= config.steps:
@@ -102,18 +103,24 @@ def _train(config: TrainConfig, all_data: LatentDataset, ranks: Ranks, stop: Sto
         cursor, note = next_packs(before, progress.cursor, config)
         progress = replace(progress, cursor=cursor)
     about, resumed_at = describe(config, all_data, shape), progress.step
-    trouble = Trouble(run, ranks, [note, head_warning(shape) if device.type == "cuda" else None])
+    warnings = [note, head_warning(shape) if device.type == "cuda" else None]
+    trouble = Trouble(run, ranks, warnings, resumed_at, guard.rollbacks)
     metrics = Metrics(run / "metrics.jsonl", progress.step) if ranks.rank == 0 else None
     board = Board(run, progress.step, about) if ranks.rank == 0 else None
-    saver = Saver(store, ranks, config.keep, newest, progress.step)
+    saver = Saver(store, ranks, config.keep, newest, progress.step, trouble.lost_checkpoint)
     validation = Validation(held, config, shape, shares, ranks)
     peak = peak_flops(device)
     packs = config.accumulate * shares.ranks
+
+    def count(batches: list[Batch], waited_s: float) -> StepCounts:
+        return count_step(batches, counted, shape, ranks, shares.is_first, stop.asked, waited_s)
 
     def new_tally() -> Tally:
         return Tally(counted, config.packing.budget * packs, ranks, peak and peak * ranks.size)
 
     tally, is_over = new_tally(), False
+    if "tally" in seen:
+        tally.remember(seen["tally"])
     feed = Feed(
         data,
         plan,
@@ -122,17 +129,20 @@ def _train(config: TrainConfig, all_data: LatentDataset, ranks: Ranks, stop: Sto
         shape,
         rank=shares.rank,
         ranks=shares.ranks,
-        is_pinned=device.type == "cuda",
+        device=device,
     )
     with feed, Watchdog(ranks, run / "stalls", config.guard.stall_s) as watchdog, saver:
         while not is_over:
             watchdog.at(progress.step + 1, "data")
             waited = time.perf_counter()
             step = next(feed)
-            tally.waited_s += time.perf_counter() - waited
-            batches = [batch.to(device) for batch in step.batches]
+            waited = time.perf_counter() - waited
             watchdog.at(progress.step + 1, WAITS)
-            counts = count_step(batches, counted, shape, ranks, counts_clips=shares.is_first, stop=stop.asked)
+            batches, counts = step.batches, count(step.batches, waited)
+            if counts.disputed and shares.sequence:
+                batches = shares.agreed(batches)
+                counts = count(batches, waited)
+            batches = [batch.to(device) for batch in batches]
             watchdog.at(progress.step + 1, "compute")
 
             lr = learning_rate(progress.step, config.steps, config.optim)
@@ -175,11 +185,11 @@ def _train(config: TrainConfig, all_data: LatentDataset, ranks: Ranks, stop: Sto
 
             is_last, is_asked = progress.step == config.steps, counts.stops > 0
             is_over = is_last or is_asked
+            is_round = held.clips and progress.step % config.validation.every == 0
             # One that was asked to end has no time for more than its checkpoint.
-            validates = (
-                held.clips and not is_asked and (is_last or progress.step % config.validation.every == 0)
-            )
-            if is_over or validates or progress.step % config.log_every == 0:
+            validates = held.clips and not is_asked and (is_last or is_round)
+            is_row = is_round or progress.step % config.log_every == 0
+            if is_row or is_over:
                 row: dict[str, Any] = {"step": progress.step, "epoch": step.epoch, "lr": lr}
                 row |= {"grad_norm": norm.item() if norm.isfinite() else None}
                 row |= {"tokens": progress.tokens, "resumed_at": resumed_at, **tally.row(), **trouble.row()}
@@ -199,6 +209,7 @@ def _train(config: TrainConfig, all_data: LatentDataset, ranks: Ranks, stop: Sto
                     metrics.write(row)
                     board.scalars(row)
                     log(row)
+            if is_row:  # not one of the end alone: a run that goes on from there goes on with this one's sums
                 tally = new_tally()
             saver.poll()
             if is_over or (saver.is_free and saver.is_due(progress.step, config.save_every)):
@@ -206,7 +217,7 @@ def _train(config: TrainConfig, all_data: LatentDataset, ranks: Ranks, stop: Sto
                 if not saver.is_free:
                     saver.wait()
                 told = about | {"captions_shown": dict(zip(counted, shown, strict=True))}
-                saver.begin(progress, model, optimizer, ema, told, guard.seen())
+                saver.begin(progress, model, optimizer, ema, told, guard.seen() | {"tally": tally.seen()})
     if metrics and board:
         metrics.close()
         board.close()

@@ -24,10 +24,7 @@ class Metrics:
         self._open(step)
 
     def _open(self, step: int) -> None:
-        kept = [line for line in _lines(self._path) if json.loads(line)["step"] <= step]
-        temporary = self._path.with_suffix(".tmp")
-        temporary.write_text("".join(line + "\n" for line in kept))
-        os.replace(temporary, self._path)
+        rewrite(self._path, [line for line in whole_lines(self._path) if json.loads(line)["step"] <= step])
         self._file = self._path.open("ab", buffering=0)
 
     def forget(self, step: int) -> None:
@@ -51,8 +48,15 @@ class Metrics:
         self._file.close()
 
 
-def _lines(path: Path) -> list[str]:
+def whole_lines(path: Path) -> list[str]:
     """The whole lines of a file; a last line that a killed run left half-written is not one."""
     if not path.is_file():
         return []
     return [line for line in path.read_text().split("\n")[:-1] if line]
+
+
+def rewrite(path: Path, lines: list[str]) -> None:
+    """Replace a file by these lines, in one step."""
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text("".join(line + "\n" for line in lines))
+    os.replace(temporary, path)

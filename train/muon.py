@@ -19,6 +19,7 @@ from train.ranks import Ranks
 from train.shards import own_rows, whole
 
 SMALLEST = 8  # rows and columns from which orthogonalising pays
+AT_ONCE = 2**25  # numbers that the ranks exchange together: 128 MiB
 
 
 class Muon(torch.optim.Optimizer):
@@ -44,9 +45,8 @@ class Muon(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
         """Move every weight that has a gradient; `closure` is not supported."""
-        matrices: list[Tensor] = []
-        sizes: list[float] = []
-        updates: list[Tensor] = []
+        number, held = 0, 0
+        waiting: list[tuple[Tensor, float, Tensor]] = []
         for group in self.param_groups:
             for weight in group["params"]:
                 if weight.grad is None:
@@ -63,19 +63,25 @@ class Muon(torch.optim.Optimizer):
                 mean.lerp_(gradient, 1.0 - group["momentum"])
                 # Nesterov; under FSDP2 its rows are gathered on every rank.
                 ahead = whole(weight.grad.lerp(state["mean"], group["momentum"]))
-                if len(matrices) % self.ranks.size == self.ranks.rank:
-                    updates.append(orthogonal(ahead.reshape(rows, columns)).flatten())
+                if number % self.ranks.size == self.ranks.rank:
+                    update = orthogonal(ahead.reshape(rows, columns)).flatten()
                 else:
-                    updates.append(torch.zeros_like(ahead).flatten())
-                matrices.append(weight)
+                    update = torch.zeros_like(ahead).flatten()
                 # 0.2 is the usual size of an AdamW step, per entry.
-                sizes.append(0.2 * max(rows, columns) ** 0.5 * group["lr"])
-        if not matrices:
+                waiting.append((weight, 0.2 * max(rows, columns) ** 0.5 * group["lr"], update))
+                number, held = number + 1, held + len(update)
+                if held >= AT_ONCE:
+                    self._move(waiting)
+                    waiting, held = [], 0
+        self._move(waiting)
+
+    def _move(self, waiting: list[tuple[Tensor, float, Tensor]]) -> None:
+        """Move matrices by step size and update, of which each rank has made some and zeros for the others."""
+        if not waiting:
             return
-        together = self.ranks.sum_(torch.cat(updates))
-        for weight, size, update in zip(
-            matrices, sizes, together.split([w.numel() for w in matrices]), strict=True
-        ):
+        together = self.ranks.sum_(torch.cat([update for _, _, update in waiting]))
+        parts = together.split([len(update) for _, _, update in waiting])
+        for (weight, size, _), update in zip(waiting, parts, strict=True):
             local, start, _ = own_rows(weight)
             local.add_(update.view(weight.shape)[start : start + len(local)], alpha=-size)
 

@@ -12,12 +12,14 @@ go together: what is summed is always each rank's part of one loss.
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence as Listed
 from dataclasses import dataclass, replace
 
 import torch
 import torch.distributed as dist
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 
 from model.dit import DiT
 from model.errors import BadInput
@@ -25,6 +27,8 @@ from model.sequence import Sequence
 from train.batch import Batch
 from train.config import TrainConfig
 from train.ranks import Ranks
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,20 @@ class Shares:
             captions=batch.captions if self.is_first else (),
         )
 
+    def agreed(self, batches: Listed[Batch]) -> list[Batch]:
+        """The packs that all ranks that share tokens compute, where not all of them could read all clips.
+
+        Each pack is that of the rank that read most of its clips. Called by all of these ranks, on the CPU.
+        """
+        if self.sequence is None:
+            return list(batches)
+        there = self.sequence.gather(batches)
+        chosen = [min(same, key=lambda batch: len(batch.damaged)) for same in zip(*there, strict=True)]
+        for mine, taken in zip(batches, chosen, strict=True):
+            for clip_id, error in sorted(set(mine.damaged) - set(taken.damaged)):
+                logger.warning("clip %s was read by another rank alone: %s", clip_id, error)
+        return chosen
+
 
 def share_out(model: DiT, config: TrainConfig, ranks: Ranks) -> Shares:
     """Prepare `model`, which is the same on every rank, for what the configuration says. Raises BadInput."""
@@ -81,8 +99,14 @@ def share_out(model: DiT, config: TrainConfig, ranks: Ranks) -> Shares:
             block.compile(dynamic=True)
     if parallel.shard and ranks.size > 1:
         mesh = init_device_mesh(ranks.device.type, (ranks.size,))
-        for part in (*model.blocks, model):
-            fully_shard(part, mesh=mesh)
+        # Left to autocast, weights would travel in full precision, and its halves of them stay until the backward pass.
+        half = MixedPrecisionPolicy(torch.bfloat16, torch.float32, cast_forward_inputs=False)
+        for block in model.blocks:
+            if config.precision == "bf16":
+                fully_shard(block, mesh=mesh, mp_policy=half)
+            else:
+                fully_shard(block, mesh=mesh)
+        fully_shard(model, mesh=mesh)  # the network of the noise level stays in full precision
         for part in model.modules():
             if isinstance(part, FSDPModule):
                 # The loss is divided by the tokens of all ranks already: gradients are summed.

@@ -5,13 +5,14 @@
         saver.poll()                                     # after each step, by all ranks: finishes what is written
 
 Each rank writes its own pieces. When all have, rank 0 writes COMPLETE and deletes old checkpoints. Where a rank cannot
-write, the checkpoint is given up with an error in the log, and the training goes on to the next one.
+write, the checkpoint is given up, which is told, and the training goes on to the next one.
 """
 
 from __future__ import annotations
 
 import logging
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
@@ -61,10 +62,18 @@ class Saver:
     """
 
     def __init__(
-        self, store: Store, ranks: Ranks, keep: int, newest: str | None = None, step: int = 0
+        self,
+        store: Store,
+        ranks: Ranks,
+        keep: int,
+        newest: str | None = None,
+        step: int = 0,
+        lost: Callable[[int, str, str], None] = lambda step, place, why: logger.error(
+            "checkpoint %s could not be written (%s)", place, why
+        ),
     ) -> None:
-        """`newest` is the checkpoint that the run goes on from, at `step`."""
-        self._store, self._ranks, self._keep = store, ranks, keep
+        """`newest` is the checkpoint that the run goes on from, at `step`; `lost` is told of one that is given up."""
+        self._store, self._ranks, self._keep, self._lost = store, ranks, keep, lost
         self._begun = step
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="saver")
         self._pending: deque[_Pending] = deque()
@@ -149,13 +158,8 @@ class Saver:
             self.saved = pending.folder
             return
         self.failed += 1
+        self._lost(step_of(pending.folder), self._store.uri(pending.folder), "; ".join(pending.amiss))
         if self._ranks.rank == 0:
-            logger.error(
-                "checkpoint %s could not be written (%s). The training goes on to the next one: make room, or see "
-                "that the store can be reached.",
-                self._store.uri(pending.folder),
-                "; ".join(pending.amiss),
-            )
             self._thread.submit(self._clear, pending.folder)
 
     def _complete(self, pending: _Pending, files: Written) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from train.batch import Batch
 from train.checkpoint import Progress
 from train.config import TrainConfig
 from train.guard import Guard, Verdict
+from train.metrics import rewrite, whole_lines
 from train.ranks import Ranks
 from train.tally import StepCounts
 
@@ -30,10 +31,17 @@ NAMED = 20
 class Trouble:
     """See the module."""
 
-    def __init__(self, run: Path, ranks: Ranks, warnings: Sequence[str | None]) -> None:
-        """`warnings` are said at once, and in the next row of the metrics."""
+    def __init__(
+        self, run: Path, ranks: Ranks, warnings: Sequence[str | None], step: int = 0, rollbacks: int = 0
+    ) -> None:
+        """`warnings` are said at once, and in the next row of the metrics.
+
+        The run goes on from `step`, before which it went back so many times: later events will come again.
+        """
         self._path, self._ranks = run / "events.jsonl", ranks
         self._notes: list[str] = []
+        if ranks.rank == 0 and self._path.is_file():
+            rewrite(self._path, [*_until(whole_lines(self._path), step, rollbacks)])
         for warning in filter(None, warnings):
             self._say(warning)
 
@@ -51,13 +59,14 @@ class Trouble:
         """Tell what was wrong with the step that `progress` comes from; raises BadInput where the run must end."""
         step = progress.step
         if counts.damaged:
-            found = [
-                one for part in self._ranks.gather([x for b in batches for x in b.damaged]) for one in part
-            ]
-            for clip_id, error in dict(found).items():
+            told = self._ranks.gather([x for b in batches for x in b.damaged])
+            found = dict(one for part in told for one in part)
+            for clip_id, error in found.items():
                 self._keep({"step": step, "event": "damaged clip", "clip_id": clip_id, "error": error})
+            first, more = next(iter(found.values())), len(found) - 1
             self._say(
-                f"step {step}: {counts.damaged} clips could not be read and are left out: {_first(found)}"
+                f"step {step}: {counts.damaged} clips could not be read and are left out: {first}"
+                + (f" And {more} more, see events.jsonl." if more else "")
             )
         if guard.count_clips(counts.drawn[0], counts.damaged):
             raise BadInput(
@@ -96,6 +105,14 @@ class Trouble:
                 f"--optim.lr from {config.optim.lr:g}, with another --out; {self._path} tells what happened."
             )
 
+    def lost_checkpoint(self, step: int, place: str, why: str) -> None:
+        """Tell that a checkpoint could not be written; the training goes on to the next one."""
+        self._keep({"step": step, "event": "checkpoint lost", "error": why})
+        self._say(
+            f"checkpoint {place} could not be written ({why}). The training goes on to the next one: make room, or "
+            "see that the store can be reached."
+        )
+
     def row(self) -> dict[str, str]:
         """What was said since the last row, for the next one."""
         note, self._notes = " ".join(self._notes), []
@@ -116,7 +133,10 @@ class Trouble:
                 logger.error("%s cannot be written: %s; it was to tell %s", self._path, error, event)
 
 
-def _first(found: Sequence[tuple[str, str]]) -> str:
-    """The first reason in full, and how many there are beside it."""
-    text = found[0][1]
-    return text if len(found) == 1 else f"{text} And {len(found) - 1} more, see events.jsonl."
+def _until(lines: Sequence[str], step: int, rollbacks: int) -> Iterator[str]:
+    """The lines of events up to a step that comes behind so many roll-backs."""
+    for line in lines:
+        event = json.loads(line)
+        if rollbacks or event["step"] <= step:
+            yield line
+        rollbacks -= event["event"] == "rolled back" and rollbacks > 0

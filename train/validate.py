@@ -24,7 +24,7 @@ from model.errors import BadInput
 from model.sample_config import SampleConfig
 from model.sampler import Request, sample
 from model.vae import to_pixels
-from train.batch import make_batch, n_tokens, token_errors
+from train.batch import Batch, make_batch, n_tokens, token_errors
 from train.blend import Choice, draw_caption
 from train.board import Shown
 from train.caption_features import outline, shown
@@ -72,6 +72,8 @@ class Validation:
             sums = torch.zeros(3, dtype=torch.float64, device=self._ranks.device)
             for pack in self._packs:
                 batch = make_batch(self._data, pack, EPOCH, self._config, self._shape, level)
+                if self._shares.sequence and self._any_damaged(batch):
+                    (batch,) = self._shares.agreed([batch])
                 batch = batch.to(self._ranks.device)
                 with torch.autocast(
                     self._ranks.device.type, torch.bfloat16, enabled=self._config.precision == "bf16"
@@ -84,6 +86,10 @@ class Validation:
             found[f"{level:g}"] = error / tokens if tokens else None
             damaged = max(damaged, here)
         return found, round(damaged)
+
+    def _any_damaged(self, batch: Batch) -> bool:
+        """Whether any rank could not read all of its batch."""
+        return not self._ranks.all_of(not batch.damaged)
 
     def videos(self, model: DiT) -> list[Shown]:
         """Videos drawn from the captions of the first held clips; all ranks draw them, and rank 0 gets them.
