@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "2")
+os.environ.setdefault("WANDB_MODE", "disabled")  # for all trainings but that of one test
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # a private cluster on this machine, for these tests only
 
 FOOTAGE = Path(__file__).resolve().parents[2] / "shared" / "footage"

@@ -85,11 +85,11 @@ class Board:
     def videos(self, step: int, videos: Sequence[Shown]) -> None:
         """Samples as animated pictures."""
         for number, shown in enumerate(videos):
+            picture = gif(shown.frames, shown.fps)
             if self._writer:
                 from tensorboard.compat.proto.summary_pb2 import Summary
 
                 _, height, width, _ = shown.frames.shape
-                picture = gif(shown.frames, shown.fps)
                 image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=picture)
                 value = Summary.Value(tag=f"samples/{number}", image=image)
                 with self._tried("TensorBoard"):
@@ -98,9 +98,8 @@ class Board:
             if self._wandb:
                 import wandb
 
-                fps = max(1, round(shown.fps))
                 with self._tried("Weights & Biases"):
-                    video = wandb.Video(shown.frames.transpose(0, 3, 1, 2), fps=fps, caption=shown.asked)
+                    video = wandb.Video(io.BytesIO(picture), caption=shown.asked, format="gif")
                     self._wandb.log({f"samples/{number}": video}, step=step)
 
     def close(self) -> None:
