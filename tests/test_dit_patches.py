@@ -88,6 +88,21 @@ def test_positions_keep_seconds() -> None:
     torch.testing.assert_close(places, expected)
 
 
+def test_presets_have_the_widths_depths_and_heads_of_their_papers() -> None:
+    """S, B and XL are DiT's (arXiv:2212.09748, table 1), 1.3B is Wan 2.1's (arXiv:2503.20314)."""
+    found = {name: (p.width, p.depth, p.heads, p.ffn, p.patch) for name, p in PRESETS.items()}
+    assert found == {
+        "tiny": (64, 2, 2, 256, (1, 2, 2)),
+        "S": (384, 12, 6, 1536, (1, 2, 2)),
+        "B": (768, 12, 12, 3072, (1, 2, 2)),
+        "XL": (1152, 28, 18, 4608, (1, 2, 2)),
+        "1.3B": (1536, 30, 12, 8960, (1, 2, 2)),
+    }
+    with torch.device("meta"):
+        dit = DiT(PRESETS["S"])
+    assert (len(dit.blocks), dit.patch_in.out_features) == (12, 384)
+
+
 def test_heads_are_as_wide_as_attention_kernels_like() -> None:
     widths = {name: config.head_width for name, config in PRESETS.items()}
     assert widths == {"tiny": 32, "S": 64, "B": 64, "XL": 64, "1.3B": 128}  # tiny is for the CPU

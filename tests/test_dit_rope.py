@@ -18,14 +18,19 @@ def score(q: torch.Tensor, k: torch.Tensor, at: list[float], other: list[float])
     return float(rotated[0, 0] @ rotated[1, 0])
 
 
-def test_scores_depend_on_distances_alone() -> None:
+@pytest.mark.parametrize("axis", [0, 1, 2], ids=["time", "rows", "columns"])
+def test_scores_depend_on_distances_alone(axis: int) -> None:
     torch.manual_seed(0)
     q, k = torch.randn(2, 32)
-    base = score(q, k, [0.0, 3.0, 5.0], [2.5, 1.0, 4.0])
-    moved = score(q, k, [7.0, 13.0, 105.0], [9.5, 11.0, 104.0])
-    assert abs(base - moved) < 1e-4
-    assert abs(base - score(q, k, [0.0, 3.0, 5.0], [3.5, 1.0, 4.0])) > 1e-2  # another distance in time
-    assert abs(base - score(q, k, [0.0, 3.0, 5.0], [2.5, 1.0, 6.0])) > 1e-2  # another distance in columns
+    at, other = [0.0, 3.0, 5.0], [2.5, 1.0, 4.0]
+    base = score(q, k, at, other)
+    assert abs(base - score(q, k, [7.0, 13.0, 105.0], [9.5, 11.0, 104.0])) < 1e-4
+    for by in (1.0, -2.0, 40.0):
+        moved_at, moved_other = list(at), list(other)
+        moved_at[axis] += by
+        assert abs(base - score(q, k, moved_at, other)) > 1e-2  # another distance along this axis alone
+        moved_other[axis] += by
+        assert abs(base - score(q, k, moved_at, moved_other)) < 1e-4
 
 
 def test_axes_share_a_head_as_in_wan() -> None:

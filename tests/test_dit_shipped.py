@@ -1,4 +1,8 @@
-"""The transformer that ships with the code: what it draws of combinations that its training never showed."""
+"""The transformer that ships with the code: what it draws of combinations that its training never showed.
+
+A regression test on few prompts and few steps, which tells a broken model or sampler from a whole one. How good the
+model is, by 500 prompts, stands in docs/sampling.md and tests/bench/results.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +30,7 @@ def test_it_is_small_and_names_no_folder_of_the_machine_that_trained_it() -> Non
     assert not checkpoints(folder)  # it is one itself
 
 
-def test_it_draws_what_prompts_ask_for() -> None:
+def test_it_still_draws_what_32_prompts_ask_for() -> None:
     config = EvaluateConfig(
         out="",
         checkpoint=["embedded"],
@@ -41,8 +45,10 @@ def test_it_draws_what_prompts_ask_for() -> None:
     videos = draw(loaded, setting, config.sampler, lambda share: None, prompts)
     seen = Judge()(videos, setting.fps)
     pairs = list(zip(seen, prompts, strict=True))
-    least_right = {"kind": 0.5, "colour": 0.8, "background": 0.8, "size": 0.7, "direction": 0.8}
+    # Kind: its share of 500 prompts is a little over 0.6 (docs/sampling.md). 32 prompts cannot hold it to that: their
+    # standard error is 0.09, and such a model comes to less than 0.6 in two of five draws. A guess comes to 0.17.
+    least_right = {"kind": 0.5, "colour": 0.9, "background": 0.9, "size": 0.9, "direction": 0.9}
     for attribute, least in least_right.items():
         right = sum(s.captioner[attribute] == getattr(p.scene, attribute) for s, p in pairs)
         assert right / PROMPTS >= least, attribute
-    assert sum(s.flow == p.scene.direction for s, p in pairs) / PROMPTS >= 0.8
+    assert sum(s.flow == p.scene.direction for s, p in pairs) / PROMPTS >= 0.9

@@ -63,16 +63,19 @@ def test_the_oldest_clip_never_waits_longer_than_its_pool() -> None:
     assert all(place[clip] <= age for age, clip in enumerate(range(1000)))
 
 
-def test_the_plan_resumes_from_any_cursor() -> None:
-    plan = plan_of(lengths())
-    cursor, cursors, steps = Cursor(), [], []
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_the_plan_resumes_from_any_cursor(count: int) -> None:
+    """From every cursor of two epochs a new plan gives what was left, to the end."""
+    plan, cursor, cursors, steps = plan_of(lengths()), Cursor(), [], []
     while cursor.epoch < 2:
         cursors.append(cursor)
-        packs, cursor = plan.step(cursor, 2)
+        packs, cursor = plan.step(cursor, count)
         steps.append(packs)
-    for number in (0, 1, len(steps) // 2 - 1, len(steps) // 2, len(steps) - 1):
-        again, _ = run(plan_of(lengths()), cursors[number], 2, 2)
+    assert {c.epoch for c in cursors} == {0, 1}
+    for number, begin in enumerate(cursors):
+        again, end = run(plan_of(lengths()), begin, count, 2)
         assert again == steps[number:]
+        assert end == cursor
 
 
 def test_ranks_may_change_between_cursor_and_resume() -> None:

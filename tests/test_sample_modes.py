@@ -1,21 +1,19 @@
 """Every mode of `reelmill sample`, from files to files: what is given comes back, in latents and in pixels."""
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 import pytest
 import torch
+from conftest import write_video
 from PIL import Image
-from small_checkpoint import FPS, HEIGHT, PIECE, WIDTH, film, write_checkpoint
+from small_checkpoint import FPS, HEIGHT, PIECE, WIDTH, write_checkpoint
 from torch import Tensor
+from watched_sampling import Drawn, watch
 
-import pipelines.generate as generate_module
-from model.sampler import Request
 from model.vae import VideoVAE, from_pixels, load_vae, to_pixels
 from pipelines.demo.weights import embedded
 from pipelines.sample import main
@@ -34,48 +32,42 @@ def vae() -> VideoVAE:
 
 @dataclass(frozen=True)
 class Films:
-    """Two videos of pictures of one colour each, that change slowly: coding hardly changes them."""
+    """Three videos, and their pictures as the command reads them."""
 
     a: str
     b: str
+    long: str
     first: np.ndarray
     second: np.ndarray
+    third: np.ndarray
+
+
+def film(path: Path, count: int, begin: int, step: int) -> str:
+    """Write pictures that brighten to the right, each `step` levels brighter or darker than the one before it."""
+    levels = begin + step * np.minimum(np.arange(count), 60 - np.arange(count))
+    pictures = levels[:, None, None, None] + np.linspace(0, 40, WIDTH)[:, None]
+    filled = np.broadcast_to(pictures, (count, HEIGHT, WIDTH, 3)).astype(np.uint8)
+    return str(write_video(path, filled, fps=int(FPS)))
 
 
 @pytest.fixture(scope="module")
 def films(tmp_path_factory: pytest.TempPathFactory) -> Films:
     folder = tmp_path_factory.mktemp("films")
-    a, b = film(folder / "a.mp4", 21, 30), film(folder / "b.mp4", 14, 150)
-    read = [np.concatenate(list(video_pictures(path, FPS, (HEIGHT, WIDTH)))) for path in (a, b)]
-    assert [len(pictures) for pictures in read] == [21, 14]
-    return Films(a, b, *read)
-
-
-@dataclass
-class Drawn:
-    """What was asked of the sampler, and what it gave."""
-
-    requests: list[Request] = field(default_factory=list)
-    latents: list[Tensor] = field(default_factory=list)
+    paths = [
+        film(folder / f"{name}.mp4", count, begin, step)
+        for name, count, begin, step in (("a", 21, 30, 5), ("b", 14, 210, -5), ("long", 60, 30, 5))
+    ]
+    read = [np.concatenate(list(video_pictures(path, FPS, (HEIGHT, WIDTH)))) for path in paths]
+    assert [len(pictures) for pictures in read] == [21, 14, 60]
+    # Pictures that were moved by one are others.
+    assert all(np.abs(np.diff(x.astype(int), axis=0)).mean(axis=(1, 2, 3)).min() > 4 for x in read)
+    return Films(*paths, *read)  # type: ignore[arg-type]
 
 
 @pytest.fixture
-def drawn(monkeypatch: pytest.MonkeyPatch) -> Iterator[Drawn]:
-    """Looks on while the command draws; what is given must come back at every turn."""
-    seen, draw = Drawn(), generate_module.draw
-
-    def looking_on(dit: Any, requests: list[Request], *rest: Any) -> list[Tensor]:
-        latents = draw(dit, requests, *rest)
-        seen.requests += requests
-        seen.latents += latents
-        return latents
-
-    monkeypatch.setattr(generate_module, "draw", looking_on)
-    yield seen
-    for request, latent in zip(seen.requests, seen.latents, strict=True):
-        assert tuple(latent.shape[1:]) == request.size
-        if request.known is not None and request.is_known is not None:
-            assert torch.equal(latent[:, request.is_known], request.known[:, request.is_known])
+def drawn(monkeypatch: pytest.MonkeyPatch) -> Drawn:
+    """Looks on while the command draws; what is given must come back unchanged (watched_sampling.py)."""
+    return watch(monkeypatch)
 
 
 def run(checkpoint: Path, out: Path, *options: str) -> list[dict[str, Any]]:
@@ -85,17 +77,6 @@ def run(checkpoint: Path, out: Path, *options: str) -> list[dict[str, Any]]:
     assert main([*told, *prompt, *options]) == 0
     rows: list[dict[str, Any]] = json.loads((out / "prompts.json").read_text())
     return rows
-
-
-def pictures_of(path: Path) -> np.ndarray:
-    with av.open(str(path)) as video:
-        return np.stack([frame.to_ndarray(format="rgb24") for frame in video.decode(video=0)])
-
-
-def assert_shows(found: np.ndarray, given: np.ndarray) -> None:
-    """The same pictures but for the coding of mp4."""
-    assert found.shape == given.shape
-    assert np.abs(found.astype(int) - given).mean() < 3
 
 
 def encoded(vae: VideoVAE, pictures: np.ndarray) -> Tensor:
@@ -134,7 +115,7 @@ def test_text_alone_has_the_size_and_length_of_training(
     checkpoint: Path, tmp_path: Path, drawn: Drawn
 ) -> None:
     (row,) = run(checkpoint, tmp_path)
-    assert pictures_of(tmp_path / "000.mp4").shape == (PIECE, HEIGHT, WIDTH, 3)
+    assert drawn.shown(tmp_path / "000.mp4").shape == (PIECE, HEIGHT, WIDTH, 3)
     assert [row[key] for key in ("mode", "frames", "height", "width", "fps")] == [
         "text", PIECE, HEIGHT, WIDTH, FPS
     ]  # fmt: skip
@@ -153,9 +134,24 @@ def test_a_picture_to_begin_with(checkpoint: Path, tmp_path: Path, drawn: Drawn,
     (row,) = run(checkpoint, tmp_path, f"--image={tmp_path / 'first.png'}", *size)
     assert row["mode"] == "image"
     assert_given(drawn, vae, 0, fitted, [])
-    found = pictures_of(tmp_path / "000.mp4")
+    found = drawn.shown(tmp_path / "000.mp4")
     assert len(found) == PIECE
-    assert_shows(found[:1], fitted)
+    assert np.array_equal(found[:1], fitted)
+
+
+def test_a_picture_begins_a_chain_of_pieces(
+    checkpoint: Path, tmp_path: Path, drawn: Drawn, vae: VideoVAE, films: Films
+) -> None:
+    """40 pictures in pieces of 17: each goes on from the five made last, which are in the video once."""
+    Image.fromarray(films.first[7]).save(tmp_path / "first.png")
+    (row,) = run(checkpoint, tmp_path, f"--image={tmp_path / 'first.png'}", "--frames=40")
+    found, made = drawn.shown(tmp_path / "000.mp4"), drawn.pictures
+    assert len(found) == row["frames"] == 40
+    assert np.array_equal(found[0], films.first[7])
+    assert np.array_equal(found, np.concatenate([made[0], made[1][5:], made[2][5:]]))
+    assert_given(drawn, vae, 0, films.first[7:8], [])
+    assert_given(drawn, vae, 1, found[12:17], [])
+    assert_given(drawn, vae, 2, found[24:29], [])
 
 
 def test_a_picture_alone_is_a_png(checkpoint: Path, tmp_path: Path, drawn: Drawn) -> None:
@@ -173,9 +169,9 @@ def test_extending_forward(
     """Half of a piece of five latent frames is given: two, the last five pictures."""
     (row,) = run(checkpoint, tmp_path, f"--video={films.a}", "--extend=forward")
     assert_given(drawn, vae, 0, films.first[-5:], [])
-    found = pictures_of(tmp_path / "000.mp4")
+    found = drawn.shown(tmp_path / "000.mp4")
     assert len(found) == row["frames"] == 21 + 12
-    assert_shows(found[:21], films.first)
+    assert np.array_equal(found, np.concatenate([films.first, drawn.pictures[0][5:]]))
 
 
 def test_extending_backward(
@@ -184,18 +180,20 @@ def test_extending_backward(
     run(checkpoint, tmp_path, f"--video={films.a}", "--extend=backward", "--frames=10")
     # Twelve pictures are drawn, since the ending must begin a latent frame; the two at the beginning go.
     assert_given(drawn, vae, 0, None, [(3, films.first[:5])])
-    found = pictures_of(tmp_path / "000.mp4")
+    found = drawn.shown(tmp_path / "000.mp4")
     assert len(found) == 10 + 21
-    assert_shows(found[10:], films.first)
+    assert np.array_equal(found, np.concatenate([drawn.pictures[0][2:12], films.first]))
 
 
 def test_extending_both_ways_in_several_pieces(
     checkpoint: Path, tmp_path: Path, drawn: Drawn, vae: VideoVAE, films: Films
 ) -> None:
     run(checkpoint, tmp_path, f"--video={films.a}", "--extend=both", "--frames=20")
-    found = pictures_of(tmp_path / "000.mp4")
+    found = drawn.shown(tmp_path / "000.mp4")
     assert len(found) == 20 + 21 + 20
-    assert_shows(found[20:41], films.first)
+    made = drawn.pictures
+    before, after = [made[1][:8], made[0][:12]], [made[2][5:], made[3][5:]]
+    assert np.array_equal(found, np.concatenate([*before, films.first, *after]))
     # Two pieces before it, the later one first, and two after it; each goes on from what the one next to it shows.
     assert_given(drawn, vae, 0, None, [(3, films.first[:5])])
     assert_given(drawn, vae, 1, None, [(2, vae_pictures(vae, drawn.latents[0])[:5])])
@@ -210,16 +208,16 @@ def test_a_video_made_to_loop(
     """A quarter of a piece, one latent frame, is given at each end: its last picture and its first."""
     run(checkpoint, tmp_path, f"--video={films.a}", "--loop")
     assert_given(drawn, vae, 0, films.first[-1:], [(4, films.first[:1])])
-    found = pictures_of(tmp_path / "000.mp4")
+    found = drawn.shown(tmp_path / "000.mp4")
     assert len(found) == 21 + 15
-    assert_shows(found[:21], films.first)
+    assert np.array_equal(found, np.concatenate([films.first, drawn.pictures[0][1:16]]))
 
 
 def test_a_loop_of_a_video_that_is_made_first(
     checkpoint: Path, tmp_path: Path, drawn: Drawn, vae: VideoVAE
 ) -> None:
     run(checkpoint, tmp_path, "--loop", "--frames=24")
-    found = pictures_of(tmp_path / "000.mp4")
+    found = drawn.shown(tmp_path / "000.mp4")
     assert len(found) == 24
     first, back = drawn.requests
     assert first.known is None
@@ -227,6 +225,7 @@ def test_a_loop_of_a_video_that_is_made_first(
     assert back.size[0] == 5
     made = vae_pictures(vae, drawn.latents[0])[:9]
     assert_given(drawn, vae, 1, made[-1:], [(4, made[:1])])
+    assert np.array_equal(found, np.concatenate([drawn.pictures[0], drawn.pictures[1][1:16]]))
 
 
 def test_connecting_two_videos(
@@ -234,15 +233,14 @@ def test_connecting_two_videos(
 ) -> None:
     run(checkpoint, tmp_path / "whole", "--connect", films.a, films.b)
     assert_given(drawn, vae, 0, films.first[-1:], [(4, films.second[:1])])
-    found = pictures_of(tmp_path / "whole" / "000.mp4")
+    found = drawn.shown(tmp_path / "whole" / "000.mp4")
     assert len(found) == 21 + 15 + 14
-    assert_shows(found[:21], films.first)
-    assert_shows(found[36:], films.second)
+    assert np.array_equal(found, np.concatenate([films.first, drawn.pictures[0][1:16], films.second]))
     # More to see of each end, and fewer pictures between them: 4k+3, so that the second begins a latent frame.
     more = ["--context=5", "--frames=6", "--only_generated"]
     run(checkpoint, tmp_path / "between", "--connect", films.a, films.b, *more)
     assert_given(drawn, vae, 1, films.first[-5:], [(3, films.second[:5])])
-    assert len(pictures_of(tmp_path / "between" / "000.mp4")) == 7
+    assert np.array_equal(drawn.shown(tmp_path / "between" / "000.mp4"), drawn.pictures[1][5:12])
 
 
 @pytest.mark.parametrize(("options", "frames"), [(["--extend=both", "--frames=8"], 16), (["--loop"], 15)])
@@ -256,22 +254,21 @@ def test_what_is_generated_alone(
     frames: int,
 ) -> None:
     (row,) = run(checkpoint, tmp_path, f"--video={films.a}", *options, "--only_generated")
-    found = pictures_of(tmp_path / "000.mp4")
+    found = drawn.shown(tmp_path / "000.mp4")
     assert len(found) == row["frames"] == frames
     # 8 of 13 pictures before the video, 8 after its last 5; or 15 between its last and its first one.
     parts = [(0, slice(0, 8)), (1, slice(5, 13))] if frames == 16 else [(0, slice(1, 16))]
-    made = np.concatenate([vae_pictures(vae, drawn.latents[number])[part] for number, part in parts])
-    errors = [np.abs(found.astype(int) - np.roll(made, by, axis=0)).mean() for by in (-1, 0, 1)]
-    assert errors[1] < 0.5 * min(errors[0], errors[2])
+    assert np.array_equal(found, np.concatenate([drawn.pictures[number][part] for number, part in parts]))
 
 
 def test_connecting_over_more_than_a_piece(
     checkpoint: Path, tmp_path: Path, drawn: Drawn, films: Films
 ) -> None:
     run(checkpoint, tmp_path, "--connect", films.a, films.b, "--frames=31")
-    found = pictures_of(tmp_path / "000.mp4")
+    found = drawn.shown(tmp_path / "000.mp4")
     assert len(found) == 21 + 31 + 14
-    assert_shows(found[-14:], films.second)
+    assert np.array_equal(found[:21], films.first)
+    assert np.array_equal(found[-14:], films.second)
     assert [len(request.spans) for request in drawn.requests] == [0, 0, 1]
 
 
@@ -281,7 +278,8 @@ def test_editing(
 ) -> None:
     """In pieces of 17 pictures: 17, then 4 more that go on from the last 5 made."""
     run(checkpoint, tmp_path, f"--edit={films.a}", f"--strength={strength}")
-    found = pictures_of(tmp_path / "000.mp4")
+    found = drawn.shown(tmp_path / "000.mp4")
+    assert np.array_equal(found, np.concatenate([drawn.pictures[0], drawn.pictures[1][5:]]))
     assert len(found) == 21
     first, second = drawn.requests
     assert first.strength == second.strength == strength
@@ -291,7 +289,8 @@ def test_editing(
     assert second.is_known.tolist() == [True, True, False]
     if strength == 0:
         assert torch.equal(drawn.latents[0], first.start)  # type: ignore[arg-type]
-        assert_shows(found[:17], vae_pictures(vae, encoded(vae, films.first[:17])))
+        again = vae_pictures(vae, encoded(vae, films.first[:17]))
+        assert np.abs(found[:17].astype(int) - again).max() <= 1  # of 255, by the order of sums
 
 
 def test_keeping_parts_of_a_video(
@@ -301,10 +300,11 @@ def test_keeping_parts_of_a_video(
     (row,) = run(checkpoint, tmp_path, f"--video={films.a}", "--keep=0-4,11-18", "--piece=21")
     assert row["asked"]["keep"] == "0-4,11-18"
     assert_given(drawn, vae, 0, films.first[:5], [(3, films.first[12:17])])
-    found = pictures_of(tmp_path / "000.mp4")
+    found = drawn.shown(tmp_path / "000.mp4")
     assert len(found) == 21
-    assert_shows(found[:5], films.first[:5])
-    assert_shows(found[11:19], films.first[11:19])
+    assert np.array_equal(found[:5], films.first[:5])
+    assert np.array_equal(found[11:19], films.first[11:19])
+    assert np.array_equal(found, drawn.pictures[0])
     assert np.abs(found[5:11].astype(int) - films.first[5:11]).mean() > 10
 
 
@@ -313,20 +313,21 @@ def test_keeping_an_ending_alone(
 ) -> None:
     run(checkpoint, tmp_path, f"--video={films.b}", "--keep=8-12", "--frames=20", "--piece=20")
     assert_given(drawn, vae, 0, None, [(2, films.second[8:13])])
-    assert len(pictures_of(tmp_path / "000.mp4")) == 20
+    found = drawn.shown(tmp_path / "000.mp4")
+    assert len(found) == 20
+    assert np.array_equal(found[8:13], films.second[8:13])
 
 
 def test_parts_of_a_long_video_are_kept_in_a_chain(
-    checkpoint: Path, tmp_path: Path, drawn: Drawn, vae: VideoVAE, tmp_path_factory: pytest.TempPathFactory
+    checkpoint: Path, tmp_path: Path, drawn: Drawn, vae: VideoVAE, films: Films
 ) -> None:
     """60 pictures in pieces of 17: 10 before the first part, 4 and 20 between parts, 9 after the last one."""
-    path = film(tmp_path / "long.mp4", 60, 30)
-    there = np.concatenate(list(video_pictures(path, FPS, (HEIGHT, WIDTH))))
-    (row,) = run(checkpoint, tmp_path, f"--video={path}", "--keep=10-18,23-23,44-50")
-    found = pictures_of(tmp_path / "000.mp4")
+    there = films.third
+    (row,) = run(checkpoint, tmp_path, f"--video={films.long}", "--keep=10-18,23-23,44-50")
+    found = drawn.shown(tmp_path / "000.mp4")
     assert len(found) == row["frames"] == 60
     for first, last in ((10, 18), (23, 23), (44, 50)):
-        assert_shows(found[first : last + 1], there[first : last + 1])
+        assert np.array_equal(found[first : last + 1], there[first : last + 1])
     assert max(request.size[0] for request in drawn.requests) <= 5
     # Before the first part: 12 pictures, of which 2 go.
     assert_given(drawn, vae, 0, None, [(3, there[10:15])])
@@ -348,8 +349,12 @@ def test_tokens_of_several_latent_frames_are_never_given_in_part(
     checkpoint = write_checkpoint(tmp_path, (7, 4, 6), (2, 2, 2))
     run(checkpoint, tmp_path / "a", f"--video={films.a}", "--extend=forward", "--context=14")
     assert_given(drawn, vae, 0, films.first[-9:], [])
+    assert np.array_equal(drawn.shown(tmp_path / "a" / "000.mp4")[:21], films.first)
     run(checkpoint, tmp_path / "b", f"--video={films.a}", "--keep=0-7,11-20")
     assert_given(drawn, vae, 1, films.first[:1], [(3, films.first[12:21])])
+    found = drawn.shown(tmp_path / "b" / "000.mp4")
+    assert np.array_equal(found[:8], films.first[:8])
+    assert np.array_equal(found[11:21], films.first[11:21])
 
 
 def test_the_size_follows_what_is_given(checkpoint: Path, tmp_path: Path, drawn: Drawn, films: Films) -> None:
