@@ -181,6 +181,8 @@ def load_pretrained(place: Path | str) -> PretrainedVAE:
             _check(vae)
     except BadInput as error:
         raise BadInput(f"{place} holds no usable VAE: {error}") from error
+    except ImportError as error:
+        raise BadInput(f"{place} needs diffusers, which is not installed here ({error}).") from error
     # The hub's errors are OSErrors.
     except (OSError, ValueError, TypeError, KeyError, RuntimeError, AttributeError, SafetensorError) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.encode_frames import FrameConfig
@@ -184,11 +183,6 @@ def caption_words(dataset: Dataset) -> dict[str, Any]:
         return {}
 
 
-def _lasting(place: str) -> str:
-    """A folder's place for readers in other working folders; other names as they are."""
-    return str(Path(place).resolve()) if place != "embedded" and Path(place).exists() else place
-
-
 def about_latents(config: EncodeConfig) -> dict[str, Any]:
     """What latents.json tells: all that decides what the latents are. Raises BadInput if a model is amiss."""
     import numpy as np
@@ -196,6 +190,7 @@ def about_latents(config: EncodeConfig) -> dict[str, Any]:
     from model.any_vae import any_vae_id, load_any_vae
     from model.text import load_text_encoder
     from pipelines.encode_latents import frame_step, latents_of
+    from pipelines.places import absolute
     from pipelines.text_place import text_id
 
     vae_place, text_name = models(config)
@@ -205,7 +200,7 @@ def about_latents(config: EncodeConfig) -> dict[str, Any]:
         latents_of(vae, [picture], config.frames, config.tile)
     return {
         "vae_id": any_vae_id(vae),
-        "vae": _lasting(config.vae),
+        "vae": absolute(config.vae),  # for readers in other working folders
         "channels": vae.config.channels,
         "temporal": vae.config.temporal,
         "frame_step": frame_step(vae),

@@ -93,7 +93,7 @@ class Progress:
     def _refresh(self) -> None:
         of = "" if self.total is None else f"/{_number(self.total)}"
         told = ", ".join([f"{_number(self.done)}{of} {self.unit}", *self._extras()])
-        self._bar.update(self._bar.task_ids[0], completed=self.done, told=told)
+        self._bar.update(self._bar.task_ids[0], completed=self.done, total=self.total, told=told)
 
 
 def clock(seconds: float) -> str:

@@ -52,6 +52,7 @@ class TrainCommand(TrainConfig):
 
         from model.errors import BadInput
         from pipelines.demo.weights import embedded
+        from pipelines.places import absolute
 
         if not self.raw and self.encode != OnTheFly():
             raise BadInput(
@@ -59,7 +60,11 @@ class TrainCommand(TrainConfig):
             )
         told = {f.name: getattr(self, f.name) for f in fields(TrainConfig)}
         config = RawRun(**told, encode=self.encode) if self.raw else TrainConfig(**told)
-        return replace(config, init=str(embedded("dit"))) if config.init == "embedded" else config
+        if config.init is None:
+            return config
+        return replace(
+            config, init=str(embedded("dit")) if config.init == "embedded" else absolute(config.init)
+        )
 
 
 def train(config: TrainConfig) -> None:
@@ -86,12 +91,19 @@ def train(config: TrainConfig) -> None:
         else:
             place = train_here(run, log)
     out = Path(config.out)
-    print(f"{place}" + (f": loss {last['loss']:.3f}" if last.get("loss") else " was already finished"))
+    loss = (
+        "was already finished"
+        if not last
+        else f"loss {last['loss']:.3f}"
+        if last["loss"] is not None
+        else "no loss"
+    )
+    print(f"{place}: {loss}")
     if last and last["step"] < config.steps:
         print(
             f"Stopped at step {last['step']} of {config.steps}, as asked: the same command goes on from there."
         )
-    print(f'Try it: reelmill sample --checkpoint {out} --prompt "..." --out {out}/samples')
+    print(f'Try it: reelmill sample --checkpoint {config.save_to or out} --prompt "..." --out {out}/samples')
 
 
 def shown_on(bar: Progress, last: dict[str, Any]) -> Callable[[dict[str, Any]], None]:
@@ -105,7 +117,7 @@ def shown_on(bar: Progress, last: dict[str, Any]) -> Callable[[dict[str, Any]], 
             levels = [loss for loss in row["validation"].values() if loss is not None]
             shown["validation"] = sum(levels) / len(levels) if levels else None
         if not last:
-            bar.total = (bar.total or 0) - row["resumed_at"]
+            bar.total = (bar.total or 0) - row["resumed_at"]  # of this process
         bar.show(**shown)
         bar.advance(row["step"] - last.get("step", row["resumed_at"]))
         last.update(row)
@@ -115,6 +127,7 @@ def shown_on(bar: Progress, last: dict[str, Any]) -> Callable[[dict[str, Any]], 
 
 def train_here(config: TrainConfig, log: Callable[[dict[str, Any]], None]) -> str:
     """This process' part of a training. Returns the place of the last checkpoint."""
+    import os
     from dataclasses import asdict, replace
     from pathlib import Path
 
@@ -136,7 +149,9 @@ def train_here(config: TrainConfig, log: Callable[[dict[str, Any]], None]) -> st
         nonlocal is_told
         if not is_told:  # by now it has proved usable
             is_told = True
-            told.write_text(yaml.safe_dump(_plain(asdict(config)), sort_keys=False))
+            beside = told.with_suffix(".tmp")
+            beside.write_text(yaml.safe_dump(_plain(asdict(config)), sort_keys=False))
+            os.replace(beside, told)
         log(row)
 
     return train_dit(config.plain() if isinstance(config, RawRun) else config, log_and_tell, data)
@@ -150,7 +165,12 @@ def _check_checkpoints_stay(config: TrainConfig, told: Path) -> None:
     from train.checkpoint import finished
     from train.store import Store
 
-    before = yaml.safe_load(told.read_text()) if told.is_file() else {}
+    try:
+        before = yaml.safe_load(told.read_text()) if told.is_file() else {}
+    except yaml.YAMLError:
+        before = {}
+    if not isinstance(before, dict):  # somebody else's, or nothing
+        return
     was, now = before.get("save_to"), config.save_to
     if "save_to" not in before or was == now or finished(Store(now or f"{config.out}/checkpoints")):
         return

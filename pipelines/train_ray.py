@@ -19,7 +19,9 @@ from typing import Any
 from curate.errors import BadInput as BadFootage
 from model.errors import BadInput
 from pipelines.engine import RayConfig, start_ray
+from pipelines.places import absolute
 from pipelines.train_follow import Followed
+from pipelines.train_raw_config import RawRun
 from train.config import TrainConfig
 from train.stop import sigterm_asks
 
@@ -57,20 +59,21 @@ def train_on_ray(run: TrainConfig, log: Log, *, workers: int, restarts: int, con
             "or a larger cluster (--ray.address)."
         )
     # Workers have another working folder.
-    vae = _absolute(run.validation.vae)
     run = replace(
         run,
         out=str(Path(run.out).resolve()),
-        dataset=_absolute(run.dataset) or run.dataset,
+        dataset=absolute(run.dataset),
         save_to=run.save_to and (run.save_to if "://" in run.save_to else str(Path(run.save_to).resolve())),
-        init=_absolute(run.init),
-        validation=replace(run.validation, vae=vae),
+        init=run.init and absolute(run.init),
+        validation=replace(run.validation, vae=run.validation.vae and absolute(run.validation.vae)),
     )
+    if isinstance(run, RawRun):
+        text = ",".join(absolute(name) for name in run.encode.text.split(","))
+        run = replace(run, encode=replace(run.encode, vae=absolute(run.encode.vae), text=text))
     out = Path(run.out)
-    wait_s = 2 * run.guard.stall_s + 600 if run.guard.stall_s else 7 * 86400
     trainer = TorchTrainer(
         _work,
-        torch_config=TorchConfig(timeout_s=round(wait_s)),
+        torch_config=TorchConfig(timeout_s=round(run.guard.wait_s)),
         train_loop_config={"run": run},
         scaling_config=ScalingConfig(num_workers=workers, use_gpu=use_gpu),
         run_config=RunConfig(
@@ -124,13 +127,6 @@ def _ends_at_bad_input() -> Any:
                     raise error
 
     return EndsAtBadInput()
-
-
-def _absolute(place: str | None) -> str | None:
-    """The place for a process in another working folder; URIs and names of models stay."""
-    if place is None or "://" in place or place.startswith("hf:"):
-        return place
-    return str(Path(place).resolve()) if Path(place).exists() or place.startswith(".") else place
 
 
 def _work(told: dict[str, Any]) -> None:

@@ -26,7 +26,7 @@ from model.patches import patchify
 from train.batch import make_batch, token_errors
 from train.blend import Choice
 from train.config import CaptionBlend, ConditionMix, FeedConfig, PackingConfig, TrainConfig
-from train.data import LatentDataset
+from train.data import DamagedClip, LatentDataset
 from train.draws import Draw, draw_clip
 from train.feed import Feed, Step
 from train.packing import Cursor, PackPlan
@@ -330,3 +330,22 @@ def test_the_clips_of_one_pack_are_read_by_many_threads(dataset: Path) -> None:
     plan = PackPlan(lambda epoch: np.full(6, 80), PackingConfig(budget=480), seed=0, flops=np.square)
     config = replace(CONFIG, feed=FeedConfig(workers=6, ahead=1))
     assert len(first_step(data, plan, Cursor(), config).batches[0].clip_ids) == 6
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        {"dense.ends": torch.tensor([4, 9, 10_000], dtype=torch.int32)},
+        {"dense.ends": torch.tensor([4, 9, -1], dtype=torch.int32)},
+        {"dense.stops": torch.zeros(2, TEXT_WIDTH)},
+    ],
+)
+def test_sentences_that_do_not_fit_their_caption_damage_the_clip(
+    tmp_path: Path, spoil: dict[str, Any]
+) -> None:
+    clips = with_sentences(random_clips(4, ((3, 4, 4),)))
+    clips[0] = (clips[0][0], clips[0][1], clips[0][2] | spoil)
+    data = LatentDataset(str(write_latents(tmp_path, clips)))
+    with pytest.raises(DamagedClip, match=r"dense.ends that do not fit its caption"):
+        data.read_given(0)
+    data.read_given(2)

@@ -1,8 +1,11 @@
 """Several ranks where one has trouble of its own, or draws, saves, dies: they stay together."""
 
 import json
+import os
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from functools import partial
@@ -10,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from ranks import start_ranks, train_on
+from ranks import ROOT, start_ranks, train_on
 from small_latents import VAE_ID, random_clips, random_given, with_sentences, write_latents
 from small_runs import small_run
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -301,3 +304,40 @@ Store.write_tensors = write
             process.kill()
     last = rows_of(tmp_path)[-1]["step"]
     assert [folder.name for folder in checkpoints(tmp_path)] == ["step-00000003", f"step-{last:08d}"]
+
+
+def test_muon_exchanges_its_matrices_in_parts(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """How many go at once changes no number."""
+    optim = OptimConfig(name="muon", lr=3e-3, warmup=3, ema=0.9)
+    config = config_for(dataset, tmp_path / "together", optim=optim, steps=4, parallel=SHARD)
+    train_on(config, 2)
+    train_on(replace(config, out=str(tmp_path / "parts")), 2, "import train.muon; train.muon.AT_ONCE = 500\n")
+    assert_same_losses(tmp_path / "parts", tmp_path / "together", near=0)
+
+
+def test_torchrun_starts_the_command(dataset: Path, tmp_path: Path) -> None:
+    """As the README says; nothing in the processes but what torchrun gives them."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "-m", "pipelines.train"]
+    command += [
+        f"--dataset={dataset}",
+        f"--out={tmp_path}",
+        "--steps=4",
+        "--device=cpu",
+        "--packing.budget=60",
+    ]
+    command += [
+        "--model.width=16",
+        "--model.depth=1",
+        "--model.heads=1",
+        "--validation.every=0",
+        "--log_every=1",
+    ]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"{tmp_path}/checkpoints/step-00000004: loss" in done.stdout
+    assert [row["step"] for row in rows_of(tmp_path)] == [1, 2, 3, 4]

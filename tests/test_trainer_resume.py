@@ -1,5 +1,6 @@
 """Going on with a run under other circumstances: what stays the same run, what is refused, where its data goes on."""
 
+import io
 import json
 import shutil
 from dataclasses import replace
@@ -7,12 +8,14 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import yaml
 from small_latents import VAE_ID, random_clips, random_given, write_latents
 from small_runs import small_run
 
 from model.dit import load_dit
 from model.errors import BadInput
-from pipelines.train import train_here
+from pipelines.progress import Progress
+from pipelines.train import shown_on, train_here
 from train.checkpoint import load_checkpoint
 from train.config import TrainConfig
 from train.ema import Ema
@@ -178,3 +181,24 @@ def test_checkpoints_given_another_place_by_mistake(dataset: Path, tmp_path: Pat
     told: list[dict] = []
     place = train_here(replace(config, save_to=str(tmp_path / "other"), steps=5), told.append)
     assert (place, [row["step"] for row in told]) == (f"{tmp_path}/other/step-00000005", [4, 5])
+
+
+@pytest.mark.parametrize("text", ["", "steps: [", "just words"])
+def test_a_settings_file_that_was_cut_off_stops_no_run(dataset: Path, tmp_path: Path, text: str) -> None:
+    config = config_for(dataset, tmp_path)
+    train_here(config, lambda row: None)
+    (tmp_path / "config.yaml").write_text(text)
+    rows: list[dict] = []
+    train_here(replace(config, steps=4), rows.append)
+    assert rows[0]["resumed_at"] == 3
+    assert yaml.safe_load((tmp_path / "config.yaml").read_text())["steps"] == 4
+
+
+def test_the_bar_of_a_resumed_run_is_of_what_is_left() -> None:
+    last: dict = {}
+    with Progress("train", total=1500, unit="steps", stream=io.StringIO()) as bar:
+        log = shown_on(bar, last)
+        for step in (1010, 1500):
+            log({"step": step, "resumed_at": 1000, "loss": 1.0, "tokens_per_s": 5.0, "mfu": None})
+            assert (bar.done, bar.total) == (step - 1000, 500)
+    assert last["step"] == 1500

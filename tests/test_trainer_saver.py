@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pytest
 import torch
 from moto_store import MotoStore, moto_store
@@ -211,6 +212,40 @@ def test_a_full_disk_costs_a_checkpoint_and_not_the_run(
     assert finished(Store(str(small_disk))) == ["step-00000008"]
 
 
+# TensorBoard's own thread ends so; the run hears of it by the next row.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_full_disk_that_holds_the_run_itself(dataset: Path, small_disk: Path) -> None:
+    """Rows of the metrics wait until there is room; curves end."""
+    ballast, run = small_disk / "ballast", small_disk / "run"
+
+    def log(row: dict) -> None:
+        if row["step"] == 3:
+            time.sleep(0.5)  # for the thread that writes
+            ballast.write_bytes(bytes(shutil.disk_usage(small_disk).free))
+        if row["step"] == 7:
+            ballast.unlink()
+
+    place = train(config_for(dataset, run, keep=1), log)
+    assert place.endswith("step-00000008")
+    assert [row["step"] for row in rows_of(run)] == list(range(1, 9))
+
+
+def test_a_damaged_checkpoint_is_nobodys_newest(dataset: Path, tmp_path: Path) -> None:
+    """It takes no place among those that are kept, and no sampler takes it either."""
+    train(config_for(dataset, tmp_path, steps=4), lambda row: None)
+    damaged = tmp_path / "checkpoints" / "step-00000004"
+    damage(damaged, "changed")
+    place = train(config_for(dataset, tmp_path, steps=3, keep=1), lambda row: None)
+    assert place.endswith("step-00000003")
+    assert [folder.name for folder in checkpoints(tmp_path)] == ["step-00000003"]
+    assert "another content than was written" in (damaged / "DAMAGED").read_text()
+    assert sample_model.newest(str(tmp_path)) == Path(place)
+    rows: list[dict] = []
+    train(config_for(dataset, tmp_path, steps=6, keep=1), rows.append)
+    assert rows[0]["resumed_at"] == 3
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-00000006"]
+
+
 def damage(folder: Path, how: str) -> None:
     file = folder / "optimizer.safetensors"
     if how == "truncated":
@@ -274,6 +309,18 @@ def test_checkpoints_in_an_object_store(
     theirs, _ = load_dit(checkpoints(local)[-1])
     for name, x in dit.state_dict().items():
         assert torch.equal(x, theirs.state_dict()[name])
+
+
+def test_a_dataset_in_an_object_store_is_trained_on(dataset: Path, tmp_path: Path, s3: MotoStore) -> None:
+    """Bit for bit as on a disk."""
+    files, place = fsspec.core.url_to_fs(f"{s3.uri}/films")
+    files.put(f"{dataset}/", f"{place}/", recursive=True)
+    for name, where in (("far", f"{s3.uri}/films"), ("near", str(dataset))):
+        train(replace(config_for(dataset, tmp_path / name), dataset=where), lambda row: None)
+    far, near = (
+        [(row["loss"], row["grad_norm"]) for row in rows_of(tmp_path / name)] for name in ("far", "near")
+    )
+    assert far == near
 
 
 def test_an_unreachable_object_store_costs_checkpoints_and_not_the_run(

@@ -1,37 +1,47 @@
 """What a person sees of a training: rows, curves, videos, validation, and how busy the device was."""
 
 import json
+import os
+import signal
+import sys
 import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from ranks import train_on
 from small_latents import VAE_ID, random_clips, with_sentences, write_latents
 from small_runs import small_run
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from model.config import DiTConfig
-from model.dit import DiT
+import train.loop as loop
+from model.config import DiTConfig, SizeConfig
+from model.dit import DiT, load_dit
+from model.errors import BadInput
 from model.pack import Clip, make_pack
+from model.pretrained_vae import load_pretrained
 from model.vae import VideoVAE, save_vae, vae_id
 from model.vae_config import VAEConfig
+from train import validate
 from train.batch import make_batch, token_errors
 from train.board import flat, gif, run_id
 from train.checkpoint import checkpoints
-from train.config import OptimConfig, ValidationConfig
-from train.data import LatentDataset
+from train.config import OptimConfig, ParallelConfig, ValidationConfig
+from train.data import DamagedClip, LatentDataset
 from train.flops import peak_flops, train_flops
 from train.loop import train
 from train.optim import learning_rate
 from train.parallel import Shares
 from train.ranks import Ranks
 from train.resume import n_held
+from train.tally import count_step
 from train.validate import EPOCH, Validation
 
 ALONE = Ranks(0, 1, torch.device("cpu"))
@@ -172,8 +182,6 @@ def test_validation_is_the_same_each_time_and_by_hand(dataset: Path, run: Path) 
 def test_clips_held_back_are_never_shown(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import train.loop as loop
-
     real, shown = loop.count_step, set[str]()
 
     def watched(batches, *args, **more):  # type: ignore[no-untyped-def]
@@ -285,3 +293,85 @@ def test_a_gif_keeps_frames_and_speed(tmp_path: Path) -> None:
 
 def test_the_newest_checkpoint_samples(run: Path) -> None:
     assert [path.name for path in checkpoints(run)] == ["step-00000003", "step-00000006"]
+
+
+def test_a_validation_that_is_not_finite_is_null_and_ends_nothing(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(validate, "token_errors", lambda v, batch: token_errors(v, batch) * float("inf"))
+    train(
+        config_for(dataset, tmp_path, validation=ValidationConfig(every=3, clips=3, samples=0)),
+        lambda row: None,
+    )
+    told = [row["validation"] for row in rows_of(tmp_path) if "validation" in row]
+    assert len(told) == 2
+    assert all(loss is None for levels in told for loss in levels.values())
+
+
+def test_sigterm_in_a_validation_leaves_out_the_rest_of_it(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = [0]
+
+    def asked(*args: Any, **more: Any) -> Any:
+        calls[0] += 1
+        if calls[0] == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return make_batch(*args, **more)
+
+    monkeypatch.setattr(validate, "make_batch", asked)
+    monkeypatch.setattr(
+        validate, "sample", lambda *args: pytest.fail("videos are drawn though the run is to end")
+    )
+    place = train(config_for(dataset, tmp_path, steps=100_000), lambda row: None)
+    rows = rows_of(tmp_path)
+    assert [row["step"] for row in rows if "validation" in row] == [3]
+    assert list(rows[-2]["validation"]) == ["0.1", "0.3"]
+    assert place.endswith("step-00000004")
+
+
+def test_damaged_clips_of_a_validation_are_counted(dataset: Path, tmp_path: Path) -> None:
+    class Damaged(LatentDataset):
+        def read_given(self, number: int) -> Any:
+            if self.clips[number].clip_id == spoiled:
+                raise DamagedClip("it is damaged")
+            return super().read_given(number)
+
+    data = Damaged(str(dataset))
+    spoiled = data.held_back(3)[1].clips[0].clip_id
+    train(config_for(dataset, tmp_path), lambda row: None, data)
+    assert [row["validation_damaged"] for row in rows_of(tmp_path) if "validation" in row] == [1, 1]
+
+
+def test_the_mfu_of_a_row_is_that_of_its_clips(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Operations over time and peak, of which each rank adds its own; here time is had from tokens per second."""
+    seen: list[int] = []
+
+    def watched(batches: Any, *args: Any) -> Any:
+        seen.extend(n for batch in batches for n in batch.pack.lengths)
+        return count_step(batches, *args)
+
+    monkeypatch.setattr(loop, "count_step", watched)
+    monkeypatch.setattr(loop, "peak_flops", lambda device: 1e9)
+    config = config_for(
+        dataset, tmp_path / "one", steps=1, log_every=1, model=SizeConfig(width=16, depth=1, heads=2)
+    )
+    train(config, lambda row: None)
+    (row,) = rows_of(tmp_path / "one")
+    shape = load_dit(checkpoints(tmp_path / "one")[-1])[0].config
+    flops = 1e6 * round(train_flops(np.array(seen), shape).sum() / 1e6)  # they are counted in millions
+    assert row["mfu"] == pytest.approx(flops / (sum(seen) / row["tokens_per_s"]) / 1e9, rel=1e-3)
+    two = replace(config, out=str(tmp_path / "two"), parallel=ParallelConfig(ulysses=2))
+    train_on(two, 2, "loop.peak_flops = lambda device: 1e9\n")
+    (other,) = rows_of(tmp_path / "two")
+    assert other["mfu"] / other["tokens_per_s"] == pytest.approx(row["mfu"] / row["tokens_per_s"] / 2)
+
+
+def test_a_vae_of_diffusers_where_that_is_not_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "diffusers", None)
+    with pytest.raises(BadInput, match="needs diffusers, which is not installed here"):
+        load_pretrained(tmp_path)

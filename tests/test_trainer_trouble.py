@@ -261,6 +261,44 @@ def test_events_that_will_come_again_are_dropped(tmp_path: Path) -> None:
         (9, 1, told),
     ):
         place = tmp_path / "events.jsonl"
-        place.write_text("".join(json.dumps(event) + "\n" for event in told) + '{"step": 8, "ev')
+        place.write_text(
+            "".join(json.dumps(event) + "\n" for event in told) + 'half a li{"step": 1}\n{"step": 8, "ev'
+        )
         Trouble(tmp_path, Ranks(0, 1, torch.device("cpu")), [], step, rollbacks)
         assert lines(place) == kept
+
+
+def test_where_no_clip_can_be_read_no_weight_moves_and_the_run_ends(dataset: Path, tmp_path: Path) -> None:
+    """A store that is gone for a while must not cost the epoch."""
+    train(config_for(dataset, tmp_path / "begun", steps=4), lambda row: None)
+    gone = False
+
+    class Gone(LatentDataset):
+        def _bytes(self, shard: str, span: tuple[int, int]) -> bytes:
+            if gone:
+                raise OSError("connection refused")
+            return super()._bytes(shard, span)
+
+    def log(row: dict) -> None:
+        nonlocal gone
+        gone = row["step"] >= 4
+
+    feed = FeedConfig(tries=1, corrupt_share=1.0)
+    config = config_for(dataset, tmp_path / "run", steps=100, feed=feed, guard=GuardConfig(skips=3))
+    with pytest.raises(
+        BadInput, match=r"none of its clips could be read, as of others before it; 3 steps in a row"
+    ):
+        train(config, log, Gone(str(dataset)))
+    rows = lines(tmp_path / "run" / "metrics.jsonl")
+    assert rows[-1]["loss"] is None
+    assert "none of its clips could be read: skipped, 2 in a row" in rows[-1]["note"]
+    assert rows[-1]["skipped"] == 2
+
+
+def test_a_jump_before_the_first_checkpoint_is_told(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoil(monkeypatch, lambda step: step == ENOUGH + 3, 100.0)
+    guard = GuardConfig(spike="rollback")
+    train(config_for(dataset, tmp_path, steps=ENOUGH + 4, save_every=1000, guard=guard), lambda row: None)
+    assert "no checkpoint yet to go back to" in lines(tmp_path / "metrics.jsonl")[ENOUGH + 2]["note"]

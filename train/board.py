@@ -66,9 +66,9 @@ class Board:
 
     def forget(self, step: int) -> None:
         """Hide what was written behind a step: the run goes on from there."""
-        from torch.utils.tensorboard import SummaryWriter
-
         with self._tried("TensorBoard"):
+            from torch.utils.tensorboard import SummaryWriter
+
             self._writer = SummaryWriter(str(self._run / "tensorboard"), purge_step=step + 1, flush_secs=10)
 
     def scalars(self, row: dict[str, Any]) -> None:

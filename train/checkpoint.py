@@ -147,11 +147,14 @@ def described(progress: Progress, ema: Ema, seen: dict[str, Any]) -> dict[str, A
     return {"step": progress.step, "tokens": progress.tokens, **cursor, "ema": ema.updates, **seen}
 
 
-def remove_all_but(store: Store, keep: int) -> None:
-    """Delete all finished checkpoints but the `keep` newest, and unfinished ones that are older. Raises OSError."""
-    done = finished(store)
+def remove_all_but(store: Store, keep: int, newest: str) -> None:
+    """Delete all checkpoints up to `newest`, which is finished, but the last `keep` finished ones. Raises OSError.
+
+    Later ones are left alone: the run went on from an earlier one, or back to it.
+    """
+    done = [name for name in finished(store) if name <= newest]
     for name in store.names():
-        if _NAME.fullmatch(name) and name not in done[-keep:] and (not done or name <= done[-1]):
+        if _NAME.fullmatch(name) and name not in done[-keep:] and name <= newest:
             store.remove(
                 f"{name}/COMPLETE"
             )  # a deletion that is cut off leaves no checkpoint that looks whole
@@ -171,15 +174,20 @@ def checkpoints(run: Path) -> list[Path]:
 def newest_whole(store: Store, ranks: Ranks) -> str | None:
     """The newest checkpoint whose files are as they were written; a warning names each that is not.
 
-    Ranks share the work of reading them. Raises BadInput if there are checkpoints and none is whole.
+    Those are not taken for finished ones any more, by nobody. Ranks share the work of reading them. Raises BadInput if
+    there are checkpoints and none is whole.
     """
+    passed_over: dict[str, str] = {}
     there = finished(store) if ranks.rank == 0 else []
     there = ranks.gather(there)[0]
     for name in reversed(there):
         amiss = next(filter(None, ranks.gather(_damage(store, name, ranks))), None)
         if amiss is None:
+            for damaged, why in passed_over.items():
+                _disown(store, damaged, why)
             return name
         if ranks.rank == 0:
+            passed_over[name] = amiss
             logger.warning("%s is damaged (%s): going on from the one before.", store.uri(name), amiss)
     if there:
         raise BadInput(
@@ -187,6 +195,15 @@ def newest_whole(store: Store, ranks: Ranks) -> str | None:
             "begin a new run (--out)."
         )
     return None
+
+
+def _disown(store: Store, name: str, why: str) -> None:
+    """Mark a damaged checkpoint as one that is not finished; its files stay until newer ones are there."""
+    try:
+        store.write(f"{name}/DAMAGED", f"{why}\n".encode())
+        store.remove(f"{name}/COMPLETE")
+    except OSError as error:
+        logger.warning("%s could not be marked as damaged: %s", store.uri(name), error)
 
 
 def _damage(store: Store, name: str, ranks: Ranks) -> str | None:

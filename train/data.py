@@ -236,6 +236,8 @@ class LatentDataset:
         for name, x in texts.items():
             if x.is_floating_point() and (x.ndim != 2 or x.shape[1] != self.about["text_width"]):
                 amiss = f"{name} of shape {tuple(x.shape)}, not (tokens, {self.about['text_width']})"
+            if name.endswith(".ends") and not _are_ends(x, texts, name.removesuffix(".ends")):
+                amiss = f"{name} that do not fit its caption"
         if amiss:
             raise DamagedClip(
                 f"clip {clip.clip_id} in {self.root}/{clip.shard} has {amiss}. Encode the dataset again."
@@ -255,7 +257,10 @@ class LatentDataset:
     def _bytes(self, shard: str, span: tuple[int, int]) -> bytes:
         start, size = span
         with as_os_error():
-            return bytes(self._fs.cat_file(f"{self.root}/{shard}", start=start, end=start + size))
+            found = bytes(self._fs.cat_file(f"{self.root}/{shard}", start=start, end=start + size))
+        if len(found) < size:  # a store may have been cut off: worth another try
+            raise OSError(f"{len(found)} of {size} bytes from {start} on")
+        return found
 
 
 def _is_finite(x: Tensor) -> bool:
@@ -264,6 +269,13 @@ def _is_finite(x: Tensor) -> bool:
     Only where the sum of large ones overflows must each be looked at.
     """
     return bool(x.sum(dtype=torch.float32).isfinite()) or bool(x.isfinite().all())
+
+
+def _are_ends(ends: Tensor, texts: dict[str, Tensor], kind: str) -> bool:
+    """Whether sentences end within their caption, each with its own end token (train/caption_features.py)."""
+    if kind not in texts or len(texts.get(f"{kind}.stops", ())) != len(ends):
+        return False
+    return bool(((ends >= 0) & (ends <= len(texts[kind]))).all())
 
 
 def _hash(text: str) -> bytes:

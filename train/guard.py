@@ -31,7 +31,7 @@ class Guard:
     """See the module.
 
     Attributes:
-        skipped: steps since the run began whose loss or gradient was not finite.
+        skipped: steps since the run began whose loss or gradient was not finite, or none of whose clips could be read.
         in_a_row: how many of these came last, without another step between.
         spikes: jumps since the run began.
         rollbacks: how often the run went back to a checkpoint.
@@ -45,9 +45,9 @@ class Guard:
         self._losses: deque[float] = deque(maxlen=config.window)
         self.skipped = self.in_a_row = self.spikes = self.rollbacks = self.clips = self.damaged = 0
 
-    def judge(self, loss: float, norm: float) -> Verdict:
-        """`skip` if either is not finite; `spike` if the loss is far above those of the last steps."""
-        if not (math.isfinite(loss) and math.isfinite(norm)):
+    def judge(self, loss: float, norm: float, generated: int = 1) -> Verdict:
+        """`skip` if either is not finite, or of no token; `spike` if the loss is far above those of the last steps."""
+        if not (generated and math.isfinite(loss) and math.isfinite(norm)):
             self.skipped += 1
             self.in_a_row += 1
             return "skip"

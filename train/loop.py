@@ -57,9 +57,7 @@ def train(config: TrainConfig, log: Log, data: LatentDataset | None = None) -> s
     latents of. On SIGTERM, or when there is a file OUT/stop, the run saves after the step it is in, and returns. Raises
     BadInput for data or a configuration that cannot be used, and for a run that cannot go on.
     """
-    # The watchdog must notice first what the group would only give up.
-    wait_s = 2 * config.guard.stall_s + 600 if config.guard.stall_s else 7 * 86400.0
-    with joined(config.device, wait_s) as ranks, on_sigterm(Path(config.out) / "stop") as stop:
+    with joined(config.device, config.guard.wait_s) as ranks, on_sigterm(Path(config.out) / "stop") as stop:
         data = data or LatentDataset(config.dataset, config.vae_id)
         return _train(config, data.only(config.only), ranks, stop, log)
 
@@ -108,7 +106,7 @@ def _train(config: TrainConfig, all_data: LatentDataset, ranks: Ranks, stop: Sto
     metrics = Metrics(run / "metrics.jsonl", progress.step) if ranks.rank == 0 else None
     board = Board(run, progress.step, about) if ranks.rank == 0 else None
     saver = Saver(store, ranks, config.keep, newest, progress.step, trouble.lost_checkpoint)
-    validation = Validation(held, config, shape, shares, ranks)
+    validation = Validation(held, config, shape, shares, ranks, stop)
     peak = peak_flops(device)
     packs = config.accumulate * shares.ranks
 
@@ -119,8 +117,7 @@ def _train(config: TrainConfig, all_data: LatentDataset, ranks: Ranks, stop: Sto
         return Tally(counted, config.packing.budget * packs, ranks, peak and peak * ranks.size)
 
     tally, is_over = new_tally(), False
-    if "tally" in seen:
-        tally.remember(seen["tally"])
+    tally.remember(seen.get("tally", {}))
     feed = Feed(
         data,
         plan,
@@ -131,7 +128,7 @@ def _train(config: TrainConfig, all_data: LatentDataset, ranks: Ranks, stop: Sto
         ranks=shares.ranks,
         device=device,
     )
-    with feed, Watchdog(ranks, run / "stalls", config.guard.stall_s) as watchdog, saver:
+    with Watchdog(ranks, run / "stalls", config.guard.stall_s) as watchdog, feed, saver:
         while not is_over:
             watchdog.at(progress.step + 1, "data")
             waited = time.perf_counter()
@@ -163,7 +160,7 @@ def _train(config: TrainConfig, all_data: LatentDataset, ranks: Ranks, stop: Sto
             sum_gradients(model, ranks)
             norm = clip_gradients(model, config.optim.clip)
             loss, *errors_by = ranks.sum_(sums).tolist()
-            verdict = guard.judge(loss, norm.item())
+            verdict = guard.judge(loss, norm.item(), counts.generated)
             if verdict != "skip":
                 optimizer.step()
                 ema.update(model)
@@ -172,16 +169,19 @@ def _train(config: TrainConfig, all_data: LatentDataset, ranks: Ranks, stop: Sto
             tally.add(counts, loss, errors_by)
             shown = [total + more for total, more in zip(shown, counts.drawn, strict=True)]
             trouble.look(progress, batches, counts, verdict, loss, norm.item(), guard, config)
-            if verdict == "spike" and config.guard.spike == "rollback" and (back := saver.go_back()):
-                kept, seen = load_checkpoint(store.uri(back), model, optimizer, ema)
-                trouble.rolled_back(progress.step, kept.step, guard, config)
-                progress = replace(kept, cursor=progress.cursor)
-                guard.forget(seen)
-                if metrics and board:
-                    metrics.forget(progress.step)
-                    board.forget(progress.step)
-                tally = new_tally()
-                continue
+            if verdict == "spike" and config.guard.spike == "rollback":
+                if back := saver.go_back():
+                    kept, seen = load_checkpoint(store.uri(back), model, optimizer, ema)
+                    trouble.rolled_back(progress.step, kept.step, guard, config)
+                    progress = replace(kept, cursor=progress.cursor)
+                    guard.forget(seen)
+                    if metrics and board:
+                        metrics.forget(progress.step)
+                        board.forget(progress.step)
+                    tally = new_tally()
+                    tally.remember(seen.get("tally", {}))
+                    continue
+                trouble.cannot_go_back(progress.step)
 
             is_last, is_asked = progress.step == config.steps, counts.stops > 0
             is_over = is_last or is_asked

@@ -49,10 +49,17 @@ class Metrics:
 
 
 def whole_lines(path: Path) -> list[str]:
-    """The whole lines of a file; a last line that a killed run left half-written is not one."""
+    """The lines of a file that are whole: a killed run, or a full disk, may have left half a one."""
     if not path.is_file():
         return []
-    return [line for line in path.read_text().split("\n")[:-1] if line]
+    return [line for line in path.read_text().split("\n")[:-1] if _is_whole(line)]
+
+
+def _is_whole(line: str) -> bool:
+    try:
+        return "step" in json.loads(line)
+    except (ValueError, TypeError):
+        return False
 
 
 def rewrite(path: Path, lines: list[str]) -> None:

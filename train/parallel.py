@@ -15,6 +15,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence as Listed
 from dataclasses import dataclass, replace
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
@@ -89,7 +90,7 @@ def share_out(model: DiT, config: TrainConfig, ranks: Ranks) -> Shares:
                 f"--parallel.ulysses={parallel.ulysses} does not divide the {ranks.size} ranks of this run: start "
                 "torchrun with a multiple of it."
             )
-        group, _ = dist.new_subgroups(parallel.ulysses)
+        group, _ = dist.new_subgroups(parallel.ulysses, timeout=timedelta(seconds=config.guard.wait_s))
         assert group is not None
         model.sequence = Sequence(group)
         model.sequence.check(model.config.heads)

@@ -85,6 +85,11 @@ class GuardConfig:
             if not 0 <= getattr(self, name) < math.inf:
                 raise BadInput(f"guard.{name} is {getattr(self, name)}, must be 0 or more.")
 
+    @property
+    def wait_s(self) -> float:
+        """Seconds that a rank waits for the others before it gives up: the watchdog must notice first."""
+        return 2 * self.stall_s + 600 if self.stall_s else 7 * 86400.0
+
 
 @dataclass(frozen=True)
 class ValidationConfig:

@@ -76,6 +76,8 @@ class Saver:
         self._store, self._ranks, self._keep, self._lost = store, ranks, keep, lost
         self._begun = step
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="saver")
+        # Of its own: COMPLETE must not wait behind the pieces of the next checkpoint.
+        self._finisher = ThreadPoolExecutor(1, thread_name_prefix="saver-end")
         self._pending: deque[_Pending] = deque()
         self.failed = 0
         self.saved = newest
@@ -90,6 +92,7 @@ class Saver:
         if error is None or self._ranks.size == 1:
             self.wait()
         self._thread.shutdown()
+        self._finisher.shutdown()
 
     @property
     def is_free(self) -> bool:
@@ -149,7 +152,7 @@ class Saver:
             pending.amiss = [f"rank {rank}: {text}" for rank, (_, text) in enumerate(told) if text]
             if not pending.amiss:
                 files = {name: size for written, _ in told for name, size in (written or {}).items()}
-                pending.completion = self._thread.submit(self._complete, pending, files)
+                pending.completion = self._finisher.submit(self._complete, pending, files)
                 return
         else:
             pending.amiss = [text for text in self._ranks.gather(error and f"rank 0: {_said(error)}") if text]
@@ -166,7 +169,7 @@ class Saver:
         if self._ranks.rank == 0:
             complete(self._store, pending.folder, files, pending.state, pending.about)
             try:
-                remove_all_but(self._store, self._keep)
+                remove_all_but(self._store, self._keep, pending.folder)
             except OSError as error:
                 logger.warning("old checkpoints in %s could not be removed: %s", self._store.place, error)
 

@@ -119,14 +119,14 @@ class Tally:
         self._waited_s = 0.0
 
     def add(self, counts: StepCounts, loss: float, errors: Sequence[float]) -> None:
-        """Take in a step; one that was skipped has no finite loss, and counts as time and tokens alone."""
+        """Take in a step; one that was skipped has no loss to take in, and counts as time and tokens alone."""
         self._steps += 1
         self._tokens += counts.tokens
         self._flops += counts.flops
         self._waited_s += counts.waited_s
         self._damaged += counts.damaged
         self._drawn += counts.drawn
-        if np.isfinite(loss):
+        if np.isfinite(loss) and counts.generated:
             self._losses.append(loss)
             self._errors += errors
             self._given += counts.given
@@ -134,7 +134,8 @@ class Tally:
     def seen(self) -> dict[str, Any]:
         """What the next row depends on, for a checkpoint."""
         return {
-            "losses": self._losses,
+            "counted": self._counted,
+            "losses": list(self._losses),  # written later, when this has more
             "errors": self._errors.tolist(),
             "damaged": self._damaged,
             "given": self._given.tolist(),
@@ -142,7 +143,9 @@ class Tally:
         }
 
     def remember(self, seen: dict[str, Any]) -> None:
-        """Go on from what `seen` gave."""
+        """Go on from what `seen` gave, unless that is nothing, or other kinds of captions are counted now."""
+        if seen.get("counted") != self._counted:
+            return
         self._losses, self._damaged = list(seen["losses"]), seen["damaged"]
         self._errors = np.array(seen["errors"])
         self._given, self._drawn = np.array(seen["given"], np.int64), np.array(seen["drawn"], np.int64)

@@ -82,7 +82,18 @@ class Trouble:
         event = {"step": step, "loss": str(loss), "grad_norm": str(norm), "clips": clips}
         if verdict == "skip":
             self._keep({**event, "event": "skipped"})
-            self._say(f"step {step}: loss {loss}, gradient norm {norm}: skipped, {guard.in_a_row} in a row.")
+            why = (
+                f"loss {loss}, gradient norm {norm}"
+                if counts.generated
+                else "none of its clips could be read"
+            )
+            self._say(f"step {step}: {why}: skipped, {guard.in_a_row} in a row.")
+            if guard.in_a_row >= config.guard.skips and not counts.generated:
+                raise BadInput(
+                    f"step {step}: none of its clips could be read, as of others before it; {guard.in_a_row} steps "
+                    f"in a row had to be skipped. {self._path} tells why. Give the same command again when the store "
+                    "answers."
+                )
             if guard.in_a_row >= config.guard.skips:
                 raise BadInput(
                     f"step {step}: loss {loss}, gradient norm {norm}, not finite in {guard.in_a_row} steps in a row: "
@@ -104,6 +115,10 @@ class Trouble:
                 f"step {step}: the loss jumped again after going back {config.guard.rollbacks} times. Lower "
                 f"--optim.lr from {config.optim.lr:g}, with another --out; {self._path} tells what happened."
             )
+
+    def cannot_go_back(self, step: int) -> None:
+        """Tell that there is no checkpoint yet to go back to."""
+        self._say(f"step {step}: there is no checkpoint yet to go back to: the run goes on.")
 
     def lost_checkpoint(self, step: int, place: str, why: str) -> None:
         """Tell that a checkpoint could not be written; the training goes on to the next one."""

@@ -10,6 +10,7 @@ Noise, texts and what is shown are the same each time, so that curves show the m
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -33,6 +34,7 @@ from train.data import DamagedClip, LatentDataset
 from train.packing import pack_greedily
 from train.parallel import Shares
 from train.ranks import Ranks
+from train.stop import Stop
 
 logger = logging.getLogger(__name__)
 
@@ -44,8 +46,16 @@ class Validation:
     """See the module; all ranks take part in everything."""
 
     def __init__(
-        self, held: LatentDataset, config: TrainConfig, shape: DiTConfig, shares: Shares, ranks: Ranks
+        self,
+        held: LatentDataset,
+        config: TrainConfig,
+        shape: DiTConfig,
+        shares: Shares,
+        ranks: Ranks,
+        stop: Stop | None = None,
     ) -> None:
+        """`stop` tells that a run was asked to end, which has no time for the rest of a validation."""
+        self._stop, self._is_asked = stop or Stop(), False
         blend = replace(config.captions, drop_share=0.0, cut_share=0.0)
         self._config = replace(
             config, captions=blend, condition=ConditionMix(1, 0, 0, 0, 0, 0, 0), left_out=0.0
@@ -62,14 +72,15 @@ class Validation:
     def losses(self, model: DiT) -> tuple[dict[str, float | None], int]:
         """Mean error of generated tokens at each level, and how many clips could not be read.
 
-        Nothing if no clip is held back; null where none could be read.
+        Nothing if no clip is held back; null where none could be read, or it is not finite. Levels that are left when
+        the run is asked to end are left out.
         """
         if not self._data.clips:
             return {}, 0
         found: dict[str, float | None] = {}
         damaged = 0.0
         for level in self._config.validation.levels:
-            sums = torch.zeros(3, dtype=torch.float64, device=self._ranks.device)
+            sums = torch.zeros(4, dtype=torch.float64, device=self._ranks.device)
             for pack in self._packs:
                 batch = make_batch(self._data, pack, EPOCH, self._config, self._shape, level)
                 if self._shares.sequence and self._any_damaged(batch):
@@ -82,9 +93,13 @@ class Validation:
                 own = self._shares.own(batch)
                 sums[:2] += torch.stack([token_errors(v, own).sum(), own.is_generated.sum()]).double()
                 sums[2] += len(batch.damaged) if self._shares.is_first else 0
-            error, tokens, here = self._ranks.sum_(sums).tolist()
-            found[f"{level:g}"] = error / tokens if tokens else None
+            sums[3] = self._stop.asked
+            error, tokens, here, stops = self._ranks.sum_(sums).tolist()
+            found[f"{level:g}"] = error / tokens if tokens and math.isfinite(error) else None
             damaged = max(damaged, here)
+            self._is_asked = stops > 0
+            if self._is_asked:
+                break
         return found, round(damaged)
 
     def _any_damaged(self, batch: Batch) -> bool:
@@ -96,6 +111,8 @@ class Validation:
 
         None where the VAE is not at hand there, which a warning tells.
         """
+        if self._is_asked:
+            return []
         is_first = self._ranks.rank == 0
         vae = self._decoder() if is_first and self._config.validation.samples else None
         # What one rank cannot read or load must not leave the others alone with the model.

@@ -96,7 +96,9 @@ class Watchdog:
             time.monotonic() - self._since,
             step,
             part,
-            blame(told | {self._ranks.rank: self._told()}, self._ranks.size),
+            blame(told | {self._ranks.rank: self._told()}, self._ranks.size)
+            if self._ranks.size == 1 or self._ranks.store
+            else "Where the others are is not known here.",
             place,
         )
 

@@ -59,8 +59,11 @@ PARTS = ("mfu", "lengths", "wan", "attention", "recompute", "compile")
 class Run:
     """The parts: each adds the rows of its cases."""
 
-    def __init__(self, scale: Scale, device: torch.device, clock: Clock) -> None:
-        self.scale, self.clock, self.rows = scale, clock, list[Row]()
+    def __init__(
+        self, scale: Scale, device: torch.device, clock: Clock, save: Callable[[Run], None] = lambda run: None
+    ) -> None:
+        """`save` is called after each case."""
+        self.scale, self.clock, self.rows, self._save = scale, clock, list[Row](), save
         self._cases = Cases(scale, device, clock)
 
     def mfu(self, model: str) -> None:
@@ -106,13 +109,17 @@ class Run:
             # A case that cannot run is told as such and ends no others.
             except BadInput as error:
                 row["reason"] = str(error)
-            except (ImportError, RuntimeError) as error:  # torch's errors are RuntimeErrors
+                self.clock.case_is_left_out()
+            except Exception as error:  # of any kernel or compiler: what was measured before must not be lost
                 row["reason"] = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
                 self._cases.drop()
-            self.clock.case_is_over()
+            else:
+                self.clock.case_is_over()
         else:
             row["reason"] = "left out: no time"
+            self.clock.case_is_left_out()
         self.rows.append(row)
+        self._save(self)
         told = row["reason"] or f"{row['step_s']:.3f} s a step"
         print(f"{self.clock.seconds:5.0f} s  {part}, {model}, {case}: {told}", file=sys.stderr)
 
@@ -121,7 +128,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--json", type=Path, help="write the figures here, after each part")
+    parser.add_argument("--json", type=Path, help="write the figures here, after each case")
     parser.add_argument("--minutes", type=float, default=8.0, help="begin no case that would end later")
     parser.add_argument("--only", default=",".join(PARTS), help=f"some of {','.join(PARTS)}")
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
@@ -135,7 +142,16 @@ def main() -> None:
     scale, device = (GPU, torch.device("cuda", 0)) if is_cuda else (CPU, torch.device("cpu"))
     if not is_cuda:
         torch.set_num_threads(1)  # sizes so small are no work for several
-    run = Run(scale, device, Clock(options.minutes))
+    about = {"machine": machine(), "device": str(device), "scale": asdict(scale), "parts": parts}
+
+    def save(run: Run) -> None:
+        if options.json:
+            found = {"seconds": run.clock.seconds, "rows": run.rows, "summary": summary(run.rows, scale)}
+            options.json.write_text(json.dumps(about | found, indent=1) + "\n")
+
+    if options.json:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+    run = Run(scale, device, Clock(options.minutes), save)
     # In the order of their worth, but so that models are built and compiled few times.
     jobs: list[tuple[str, Callable[[], None]]] = [
         ("mfu", lambda: run.mfu(scale.main)),
@@ -146,13 +162,9 @@ def main() -> None:
         ("recompute", run.recompute),
         ("compile", run.compile),
     ]
-    about = {"machine": machine(), "device": str(device), "scale": asdict(scale), "parts": parts}
     for part, job in jobs:
         if part in parts:
             job()
-            if options.json:
-                found = {"seconds": run.clock.seconds, "rows": run.rows, "summary": summary(run.rows, scale)}
-                options.json.write_text(json.dumps(about | found, indent=1) + "\n")
     print_figures(run.rows, scale, run.clock.seconds)
 
 

@@ -42,6 +42,15 @@ class Clock:
     def case_is_over(self) -> None:
         self._last_s = time.perf_counter() - self._mark
 
+    def case_is_left_out(self) -> None:
+        """The next one may be cheaper."""
+        self._last_s /= 2
+
+    def check(self) -> None:
+        """Raise TimeoutError when the time is over."""
+        if self.is_over:
+            raise TimeoutError("the time was over before the first step that counts")
+
     @property
     def is_over(self) -> bool:
         return time.perf_counter() > self._end
@@ -87,7 +96,7 @@ class Trained:
     ) -> tuple[list[float], Row] | None:
         """Seconds of one step for each of `losses`, after `warm` of the first, and what else was seen meanwhile.
 
-        Fewer steps, one at least, where the time is over; null where the memory ran out.
+        Fewer steps where the time is over, and TimeoutError where not even one can be; null where the memory ran out.
         """
         try:
             return self._seconds(losses, warm, clock)
@@ -104,7 +113,9 @@ class Trained:
         if self._device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
         for loss in losses[:warm]:
+            clock.check()
             self.step(loss)
+        clock.check()
         found: list[float] = []
         graphs = compiled_graphs()
         for loss in losses:
