@@ -151,6 +151,10 @@ def test_a_hostile_caption_stays_text_in_a_real_browser(values: dict, tmp_path: 
                  "HTTP 500: out of tokens", "</script><b>run", "null because: flow needs two frames"):  # fmt: skip
         assert told in text, told
     assert "does not add up" not in text
+    (points,) = re.findall(r'<polyline class="loss" points="([^"]*)"', body)
+    (x1, y1), (x2, y2) = (map(float, point.split(",")) for point in points.split())
+    assert x1 < x2
+    assert y1 < y2  # a loss that falls goes down the page
 
 
 @needs_chromium

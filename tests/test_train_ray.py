@@ -77,8 +77,11 @@ def test_two_workers_train_as_one_process_and_one_may_die(
     ours, theirs = losses(tmp_path / "two"), losses(tmp_path / "one")
     assert [step for step, _ in ours] == list(range(1, 401))
     assert any(json.loads(line)["resumed_at"] for line in (tmp_path / "two" / "metrics.jsonl").open())
-    for (_, a), (_, b) in zip(ours[:60], theirs[:60], strict=True):
-        assert a == pytest.approx(b, rel=1e-5)
+    for step, ((_, a), (_, b)) in enumerate(zip(ours, theirs, strict=True)):
+        assert a == pytest.approx(b, rel=1e-5 if step < 60 else 1e-2)  # the last digits drift apart
+    more: list[dict] = []  # the same command, for longer
+    train_on_ray(replace(config, steps=402), more.append, workers=2, restarts=0, config=RayConfig())
+    assert [(row["step"], row["resumed_at"]) for row in more] == [(401, 400), (402, 400)]
 
     told = vars(config_for(dataset, tmp_path / "three", steps=2))
     command(TrainCommand(**told, engine="ray", workers=1))
