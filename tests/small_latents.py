@@ -13,6 +13,8 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
+from model.vae import VideoVAE, save_vae, vae_id
+from model.vae_config import VAEConfig
 from train.caption_features import outline
 
 CHANNELS, TEXT_WIDTH = 16, 8
@@ -112,6 +114,20 @@ def write_latents(
     pq.write_table(pa.Table.from_pylist(rows), root / "index.parquet")
     told = {"vae_id": VAE_ID, "channels": CHANNELS, "text_encoder": "none", "text_width": TEXT_WIDTH}
     (root / "latents.json").write_text(json.dumps(told | about))
+    return folder
+
+
+def write_with_vae(
+    folder: Path,
+    vae_folder: Path,
+    clips: list[tuple[str, Tensor, dict[str, Tensor]]],
+    given: dict[str, dict[str, Tensor]] | None = None,
+) -> Path:
+    """The same as the latents of a small VAE of as many channels, which is written too: its samples can be shown."""
+    torch.manual_seed(0)
+    save_vae(VideoVAE(VAEConfig(name="small", widths=(8, 8, 8))), vae_folder)
+    write_latents(folder, clips, given=given, vae_id=vae_id(vae_folder), vae=str(vae_folder))
+    (folder / "latents" / VAE_ID).rename(folder / "latents" / vae_id(vae_folder))
     return folder
 
 

@@ -14,14 +14,12 @@ from pathlib import Path
 import pytest
 import torch
 from ranks import ROOT, start_ranks, train_on
-from small_latents import VAE_ID, random_clips, random_given, with_sentences, write_latents
+from small_latents import random_clips, random_given, with_sentences, write_with_vae
 from small_runs import small_run
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from model.config import SizeConfig
 from model.pieces import Pieces
-from model.vae import VideoVAE, save_vae, vae_id
-from model.vae_config import VAEConfig
 from train.checkpoint import checkpoints
 from train.config import GuardConfig, OptimConfig, ParallelConfig, ValidationConfig
 from train.guard import ENOUGH
@@ -31,20 +29,10 @@ SHARD, SHARE = ParallelConfig(shard=True), ParallelConfig(ulysses=2)
 
 
 @pytest.fixture(scope="module")
-def vae(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("vae")
-    torch.manual_seed(0)
-    save_vae(VideoVAE(VAEConfig(name="small", widths=(8, 8, 8))), folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory, vae: Path) -> Path:
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     clips = with_sentences(random_clips(42, ((3, 4, 4), (3, 6, 2), (1, 4, 4))))
-    folder = tmp_path_factory.mktemp("data")
-    write_latents(folder, clips, given=random_given(clips), vae_id=vae_id(vae), vae=str(vae))
-    (folder / "latents" / VAE_ID).rename(folder / "latents" / vae_id(vae))
-    return folder
+    folders = (tmp_path_factory.mktemp(name) for name in ("data", "vae"))
+    return write_with_vae(*folders, clips, random_given(clips))
 
 
 config_for = partial(

@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 from ranks import train_on
-from small_latents import VAE_ID, random_clips, with_sentences, write_latents
+from small_latents import random_clips, with_sentences, write_with_vae
 from small_runs import small_run
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -27,8 +27,6 @@ from model.dit import DiT, load_dit
 from model.errors import BadInput
 from model.pack import Clip, make_pack
 from model.pretrained_vae import load_pretrained
-from model.vae import VideoVAE, save_vae, vae_id
-from model.vae_config import VAEConfig
 from train import validate
 from train.batch import make_batch, token_errors
 from train.board import flat, gif, run_id
@@ -48,20 +46,9 @@ ALONE = Ranks(0, 1, torch.device("cpu"))
 
 
 @pytest.fixture(scope="module")
-def vae(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small VAE of the latents' 16 channels."""
-    folder = tmp_path_factory.mktemp("vae")
-    torch.manual_seed(0)
-    save_vae(VideoVAE(VAEConfig(name="small", widths=(8, 8, 8))), folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory, vae: Path) -> Path:
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     clips = with_sentences(random_clips(60, ((3, 4, 4), (1, 4, 4))))
-    folder = write_latents(tmp_path_factory.mktemp("data"), clips, vae_id=vae_id(vae), vae=str(vae))
-    (folder / "latents" / VAE_ID).rename(folder / "latents" / vae_id(vae))
-    return folder
+    return write_with_vae(tmp_path_factory.mktemp("data"), tmp_path_factory.mktemp("vae"), clips)
 
 
 config_for = partial(
