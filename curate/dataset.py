@@ -23,10 +23,13 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from curate import parts
 from curate.errors import BadInput
+from curate.table_files import conform as conform
+from curate.table_files import write_parquet as write_parquet
+from curate.table_versions import must_migrate
 from curate.tables import TABLES
 
-ROW_GROUP_ROWS = 16_000
 _NOTE = "reelmill."  # before the names of notes in a file's metadata
 _FOLDERS = {"shards": "shards/index.parquet"}
 
@@ -63,7 +66,21 @@ class Dataset:
         return bool(self.fs.exists(self.path(*parts)))
 
     def files(self, folder: str, suffix: str = "") -> list[str]:
-        """Sorted names (relative to `folder`, which may be nested) of the files below it."""
+        """Sorted names (relative to `folder`, which may be nested) of the files below it.
+
+        Files of a table that are being replaced are there or not as `curate/parts.py` says.
+        """
+        if folder not in parts.TABLES_OF_FILES:
+            return self._listed(folder, suffix)
+        while True:
+            hidden = parts.hidden(self, folder)
+            names = self._listed(folder, suffix)
+            # A local folder that was exchanged while it was listed seems to lack files.
+            is_whole = not self.is_local or self._listed(folder, suffix) == names
+            if is_whole and parts.hidden(self, folder) == hidden:
+                return [name for name in names if name not in hidden]
+
+    def _listed(self, folder: str, suffix: str) -> list[str]:
         base = self.path(folder).rstrip("/") + "/"
         self.fs.invalidate_cache()
         try:
@@ -131,19 +148,26 @@ class Dataset:
 
     def read(self, table: str, columns: list[str] | None = None) -> pa.Table:
         """A whole table, with today's schema. Raises BadInput when it does not exist yet."""
-        parts = self._parts(table)
-        if not parts:
-            raise BadInput(f"{self.uri} has no {table} table. {_REMEDY.get(table, '')}".rstrip())
         schema = TABLES[table]
         if columns is not None:
             schema = pa.schema([schema.field(name) for name in columns], metadata=schema.metadata)
-        tables = []
-        for part in parts:
-            with self.fs.open(part, "rb") as file:
-                found = pq.ParquetFile(file)
-                known = [name for name in schema.names if name in found.schema_arrow.names]
-                tables.append(conform(found.read(columns=known), schema))
-        return pa.concat_tables(tables)
+        while True:
+            names = self._parts(table)
+            if not names:
+                raise BadInput(f"{self.uri} has no {table} table. {_REMEDY.get(table, '')}".rstrip())
+            try:
+                return pa.concat_tables([self._read_part(name, schema) for name in names])
+            except FileNotFoundError:
+                if self._parts(table) == names:
+                    raise
+                # The files were replaced while we read: now the others are there.
+
+    def _read_part(self, path: str, schema: pa.Schema) -> pa.Table:
+        with self.fs.open(path, "rb") as file:
+            found = pq.ParquetFile(file)
+            whole = must_migrate(found.schema_arrow, path)  # from columns that were not asked for
+            known = [name for name in schema.names if name in found.schema_arrow.names]
+            return conform(found.read(columns=None if whole else known), schema)
 
     def notes(self, table: str) -> dict[str, str]:
         """What write() was told to keep beside the rows; empty for a table that does not exist."""
@@ -163,13 +187,21 @@ class Dataset:
         """
         chunks = [rows] if isinstance(rows, pa.Table) else rows
         target = _FOLDERS.get(table, f"{table}/part-00000.parquet")
-        old = [part for part in self._parts(table) if part != self.path(target)]
+        parts.recover(self, table)
+        old = parts.versions(self, table) if table not in _FOLDERS else {}
+        alone = not set(old) - {"part-00000.parquet"}
+        if not alone:  # several files, which one cannot replace by writing another
+            target = f"{parts.staging(table)}/part-00000-{uuid.uuid4().hex[:8]}.parquet"
         with self.atomic_writer(*target.split("/")) as file:
-            told = {**(TABLES[table].metadata or {}), **{_NOTE + k: v for k, v in (notes or {}).items()}}
-            count = write_parquet(file, TABLES[table].with_metadata(told), chunks)
-        for part in old:
-            self.fs.rm(part)
+            count = write_parquet(file, self.schema_with_notes(table, notes or {}), chunks)
+        if not alone:
+            parts.swap(self, table, old)
         return count
+
+    def schema_with_notes(self, table: str, notes: Mapping[str, str]) -> pa.Schema:
+        """The table's schema with `notes` in its metadata, beside what the table tells of itself."""
+        told = {_NOTE + key: text for key, text in notes.items()}
+        return TABLES[table].with_metadata({**told, **_text(TABLES[table].metadata or {})})
 
 
 _REMEDY = {
@@ -182,42 +214,5 @@ _REMEDY = {
 }
 
 
-def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """`table` with exactly the columns of `schema`; columns that an older file lacks become null."""
-    columns = [
-        table[field.name].cast(field.type)
-        if field.name in table.column_names
-        else pa.nulls(len(table), field.type)
-        for field in schema
-    ]
-    return pa.Table.from_arrays(columns, schema=schema)
-
-
-# Dictionaries pay only where values repeat; on ids, texts and hashes they cost space and time.
-_PLAIN = {"clip_id", "caption_id", "uri", "text", "text_raw", "phash", "embedding.list.element", "error"}
-
-
-def write_parquet(file: IO[bytes], schema: pa.Schema, chunks: Iterable[pa.Table]) -> int:
-    """Write `chunks` as one Parquet file: zstd, page index, row groups of 16,000 rows. Returns the rows."""
-    repeated = [field.name for field in schema if field.name not in _PLAIN and not _is_float(field.type)]
-    count = 0
-    with pq.ParquetWriter(
-        file, schema, compression="zstd", use_dictionary=repeated, write_page_index=True
-    ) as writer:
-        waiting: list[pa.Table] = []
-        for chunk in chunks:
-            waiting.append(conform(chunk, schema))
-            count += len(chunk)
-            if sum(map(len, waiting)) >= ROW_GROUP_ROWS:
-                whole = pa.concat_tables(waiting)
-                full = len(whole) // ROW_GROUP_ROWS * ROW_GROUP_ROWS
-                writer.write_table(whole.slice(0, full), row_group_size=ROW_GROUP_ROWS)
-                waiting = [whole.slice(full)]
-        writer.write_table(
-            pa.concat_tables(waiting) if waiting else schema.empty_table(), row_group_size=ROW_GROUP_ROWS
-        )
-    return count
-
-
-def _is_float(kind: pa.DataType) -> bool:
-    return pa.types.is_floating(kind) or (pa.types.is_list(kind) and pa.types.is_floating(kind.value_type))
+def _text(metadata: Mapping[bytes, bytes]) -> dict[str, str]:
+    return {key.decode(): value.decode() for key, value in metadata.items()}

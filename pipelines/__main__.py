@@ -25,7 +25,9 @@ COMMANDS = {
     "sample": "generate a video from a prompt",
     "evaluate": "measure what models draw of the procedural world: are the attributes right?",
     "report": "write one HTML page that shows a dataset: funnel, scores, clips, captions, errors",
+    "compact": "merge small files of the tables into few large ones",
     "query": "ask the tables in SQL",
+    "card": "write the dataset card that the Hugging Face Hub shows",
     "inspect": "tell the whole story of one clip",
     "doctor": "check whether this machine is ready",
 }

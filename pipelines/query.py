@@ -1,18 +1,25 @@
 """The tables of a dataset in SQL, through DuckDB.
 
-    reelmill query --dataset films.reel                                    # what is there
+    reelmill query --dataset films.reel                                    # a prompt; piped: what is there
     reelmill query --dataset films.reel "SELECT reason, count(*) FROM decisions GROUP BY ALL"
     reelmill query --dataset s3://bucket/films --out kept.csv "SELECT * FROM dataset WHERE keep"
+    reelmill query --dataset films.reel --example 3 --format json | jq
 
-Every table is a view; `dataset` joins them, one row per clip. Nothing is copied: DuckDB reads the Parquet.
+Every table is a view; `dataset` joins them, one row per clip. Nothing is copied: DuckDB reads the Parquet, and
+cannot write to it.
 """
 
 from __future__ import annotations
 
-import shutil
+import os
+import stat
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from curate.errors import BadInput
 
@@ -21,7 +28,8 @@ if TYPE_CHECKING:
 
     from curate.dataset import Dataset
 
-# One row per clip. `arg_max` takes the chosen caption of its kind, or the newest where none was chosen.
+# One row per clip. `arg_max` takes the chosen caption of its kind, or the newest where none was chosen; it skips
+# null texts. Texts are read only when they are asked for: a WHERE on them would read them for every question.
 _JOINED = """
 CREATE VIEW dataset AS
 WITH text AS (
@@ -29,15 +37,16 @@ WITH text AS (
            arg_max(text, rank) FILTER (kind = 'original') AS caption_original,
            arg_max(text, rank) FILTER (kind = 'short') AS caption_short,
            arg_max(text, rank) FILTER (kind = 'dense') AS caption_dense,
-           count(*) AS n_captions
+           count(text) AS n_captions,
+           count(*) FILTER (kind <> 'original' AND status IN ('ok', 'truncated')) AS n_generated
     FROM (SELECT *, (coalesce(chosen, false), coalesce(epoch_us(created_at), 0)) AS rank FROM {captions})
-    WHERE text IS NOT NULL GROUP BY clip_id
+    GROUP BY clip_id
 )
 SELECT clips.*,
        s.uri, s.status AS source_status, s.caption AS source_caption,
        d.keep, d.reason, d.reasons, d.duplicate_of, d.cluster, d.weight,
        text.caption_original, text.caption_short, text.caption_dense,
-       coalesce(text.n_captions, 0) AS n_captions,
+       coalesce(text.n_captions, 0) AS n_captions, coalesce(text.n_generated, 0) AS n_generated,
        h.shard, h.bucket
 FROM clips
 LEFT JOIN (FROM {sources} WHERE duplicate_of IS NULL) s USING (source_id)
@@ -52,72 +61,109 @@ class QueryConfig:
     """Ask the tables of a dataset in SQL.
 
     The views are sources, clips, decisions, captions, shards, latents, and `dataset`, which joins them with
-    one row per clip. Without SQL, lists the views with their rows and columns.
+    one row per clip. Without SQL, gives a prompt on a terminal; elsewhere it reads the SQL that is piped in, or
+    lists the views with their rows and columns. SQL cannot change the dataset, nor reach other files.
 
     Attributes:
         dataset: folder or URI of the dataset.
         sql: what to ask, in DuckDB's SQL.
-        out: file to write the answer to (.csv, .parquet or .json) instead of printing it.
-        max_rows: most rows to print.
+        format: how to print the answer; csv and json print all rows.
+        out: local file to write the answer to (.csv, .parquet or .json) instead of printing it.
+        max_rows: most rows to print in a table.
+        examples: list ten questions that are often asked, with their SQL.
+        example: run the example of that number instead of `sql`.
 
     Example:
         reelmill query --dataset films.reel "SELECT reason, count(*) FROM decisions GROUP BY ALL"
         reelmill query --dataset films.reel --out kept.parquet "FROM dataset WHERE keep AND motion > 2"
+        reelmill query --dataset films.reel --example 3
     """
 
     dataset: str
     sql: str | None = None
+    format: Literal["table", "csv", "json"] = "table"
     out: str | None = None
     max_rows: int = 40
+    examples: bool = False
+    example: int | None = None
 
 
 def query(config: QueryConfig) -> None:
     """Answer `config.sql`, on the terminal or in a file. Raises BadInput for SQL that DuckDB refuses."""
-    import duckdb
-
     from curate.dataset import Dataset
+    from pipelines.query_answer import deliver, interruptible, overview, scratch, target
+    from pipelines.query_examples import listing, numbered
 
-    dataset = Dataset(config.dataset)
-    connection = connect(dataset)
-    if config.sql is None:
-        print(overview(connection))
+    if config.examples:
+        print(listing(config.dataset))
         return
-    try:
-        answer = connection.sql(config.sql)
-        if answer is None:  # a statement without rows, such as CREATE TEMP TABLE
+    if config.sql is not None and config.example is not None:
+        raise BadInput("give SQL or --example, not both.")
+    sql = config.sql if config.example is None else numbered(config.example).sql
+    dataset = Dataset(config.dataset)
+    is_plain = config.out is None and config.format == "table"
+    if sql is None and is_plain and sys.stdin.isatty() and sys.stdout.isatty():
+        from pipelines.query_prompt import prompt
+
+        with connect(dataset) as connection:
+            prompt(connection, dataset, config.max_rows)
+        return
+    sql = _piped() if sql is None else sql
+    if sql is None and not is_plain:
+        raise BadInput("there is nothing to write: give SQL, or --example with a number.")
+    out = target(config.out, dataset)
+    with scratch(out, config.format) as file, connect(dataset, file) as connection:
+        if sql is None:
+            print(overview(connection))
             return
-        if config.out is not None:
-            print(f"{write(connection, answer, config.out)} rows written to {config.out}")
-            return
-        width = shutil.get_terminal_size((160, 24)).columns
-        answer.show(max_rows=config.max_rows, max_width=width)
-    except duckdb.CatalogException as error:
-        for table in _absent(dataset):
-            if f"Table with name {table} does not exist" in str(error):
-                # Raises the BadInput that names the command which writes this table.
-                dataset.read("clips" if table == "dataset" else table)
-        raise BadInput(str(error)) from error
-    except duckdb.Error as error:
-        raise BadInput(str(error)) from error
+        with explained(dataset):
+            n_rows = interruptible(connection, partial(_answer, connection, sql, config.max_rows, file))
+        if file is not None:
+            deliver(file, n_rows, out)
 
 
-def connect(dataset: Dataset) -> duckdb.DuckDBPyConnection:
-    """A DuckDB connection with a view per table that exists, and `dataset`. Raises BadInput without clips."""
+def _answer(connection: duckdb.DuckDBPyConnection, sql: str, max_rows: int, file: Path | None) -> int:
+    """Print the answer to `sql` as a table, or write it to `file`; returns the rows written."""
+    from pipelines.query_answer import show, write
+
+    answer = connection.sql(sql)
+    if answer is None and file is not None:
+        raise BadInput("the SQL has no rows to write.")
+    if file is not None:
+        return write(connection, answer, file)
+    if answer is not None:  # a statement such as CREATE TABLE has none
+        show(answer, max_rows)
+    return 0
+
+
+def connect(dataset: Dataset, file: Path | None = None) -> duckdb.DuckDBPyConnection:
+    """A DuckDB connection with a view per table that exists, and `dataset`. Raises BadInput without clips.
+
+    SQL can read the dataset, and write to `file`; it reaches nothing else outside, and no setting.
+    """
     import duckdb
 
     from curate.tables import TABLES
+    from pipelines.query_files import PROTOCOL, ReadOnlyFiles
 
+    parts = {table: _parts(dataset, table) for table in TABLES}
     connection = duckdb.connect()
     connection.execute("SET TimeZone = 'UTC'")
     connection.execute("SET python_enable_replacements = false")  # `FROM config` is no variable of ours
-    if not dataset.is_local:
-        connection.register_filesystem(dataset.fs)
+    connection.execute("SET parquet_metadata_cache = true")
+    connection.register_filesystem(
+        ReadOnlyFiles(dataset, {name for names in parts.values() for name in names})
+    )
+    connection.execute(f"SET allowed_directories = ['{PROTOCOL}://']")
+    if file is not None:
+        connection.execute(f"SET allowed_paths = [{quote(str(file))}]")
+    connection.execute("SET enable_external_access = false")
+    connection.execute("SET lock_configuration = true")
     names = {}
     for table, schema in TABLES.items():
-        parts = _parts(dataset, table)
-        names[table] = table if parts else f"no_{table}"
-        if parts:
-            files = ", ".join(_quote(part) for part in parts)
+        names[table] = table if parts[table] else f"no_{table}"
+        if parts[table]:
+            files = ", ".join(quote(f"{PROTOCOL}://{name}") for name in parts[table])
             # Latents of several VAEs stand side by side; the folder tells which made a row.
             vae_id = "EXCLUDE filename, regexp_extract(filename, '/latents/([^/]+)/', 1) AS vae_id"
             is_latents = table == "latents"
@@ -143,49 +189,43 @@ def rows_of(connection: duckdb.DuckDBPyConnection, sql: str, *values: Any) -> li
     return rows
 
 
-def overview(connection: duckdb.DuckDBPyConnection) -> str:
-    """The views, their rows and columns, and two questions to begin with."""
-    lines = []
-    names = "SELECT view_name FROM duckdb_views() WHERE NOT internal AND NOT temporary ORDER BY view_oid"
-    for name in [row["view_name"] for row in rows_of(connection, names)]:
-        counted = rows_of(connection, f"SELECT count(*) AS n FROM {name}")
-        columns = rows_of(connection, f"SELECT column_name FROM (DESCRIBE {name})")
-        lines.append(f"{name} ({counted[0]['n']:,} rows)")
-        lines.append("    " + ", ".join(row["column_name"] for row in columns))
-    lines += [
-        "",
-        "Ask, for example:",
-        "  \"SELECT split_part(reason, ' ', 1) AS why, count(*) FROM decisions GROUP BY ALL ORDER BY 2 DESC\"",
-        '  "SELECT kind, captioner, avg(length(text)) FROM captions GROUP BY ALL"',
-    ]
-    return "\n".join(lines)
+@contextmanager
+def explained(dataset: Dataset) -> Iterator[None]:
+    """DuckDB's errors as BadInput: in its own words, or with the command that makes a missing table."""
+    import duckdb
+
+    try:
+        yield
+    except duckdb.Error as error:
+        told = str(error).strip()
+        for table in _absent(dataset):
+            if f"Table with name {table} does not exist" in told:
+                # Raises the BadInput that names the command which writes this table.
+                dataset.read("clips" if table == "dataset" else table)
+        if told.startswith("Traceback"):  # raised by the dataset's file system
+            told = told.splitlines()[-1].partition(": ")[2]
+        if "disabled by configuration" in told:
+            told += (
+                ". SQL reads this dataset alone, and only --out writes; for other files see docs/query.md."
+            )
+        raise BadInput(told) from error
 
 
-def write(connection: duckdb.DuckDBPyConnection, answer: duckdb.DuckDBPyRelation, out: str) -> int:
-    """Write an answer to a local .csv, .parquet or .json file, whole or not at all. Returns its rows."""
-    formats = {
-        ".csv": "FORMAT csv, HEADER",
-        ".parquet": "FORMAT parquet, COMPRESSION zstd",
-        ".json": "FORMAT json, ARRAY true",
-    }
-    target = Path(out)
-    if target.suffix not in formats:
-        raise BadInput(f"cannot tell the format of {out!r}; end its name in {', '.join(formats)}.")
-    if not target.parent.is_dir():
-        raise BadInput(f"cannot write {out!r}: there is no folder {str(target.parent)!r}.")
-    answer.create_view("answer_rows")
-    # DuckDB writes beside the target and renames, so a failure leaves the old file as it was.
-    copied = connection.execute(
-        f"COPY answer_rows TO {_quote(out)} ({formats[target.suffix]}, USE_TMP_FILE true)"
-    ).fetchone()
-    return int(copied[0]) if copied else 0
+def _piped() -> str | None:
+    """The SQL that is piped or redirected into the command; None if nothing is."""
+    try:
+        kind = os.fstat(sys.stdin.fileno()).st_mode
+    except (OSError, ValueError, AttributeError):  # closed, or none at all
+        return None
+    if not (stat.S_ISFIFO(kind) or stat.S_ISREG(kind)):
+        return None
+    return sys.stdin.read().strip() or None
 
 
 def _parts(dataset: Dataset, table: str) -> list[str]:
-    """The Parquet files behind a view, as DuckDB should open them."""
+    """The Parquet files behind a view, relative to the dataset."""
     suffix = "index.parquet" if table in ("shards", "latents") else ".parquet"
-    scheme = "" if dataset.is_local else dataset.uri.partition("://")[0] + "://"
-    return [scheme + dataset.path(table, name).removeprefix(scheme) for name in dataset.files(table, suffix)]
+    return [f"{table}/{name}" for name in dataset.files(table, suffix)]
 
 
 def _absent(dataset: Dataset) -> list[str]:
@@ -195,7 +235,8 @@ def _absent(dataset: Dataset) -> list[str]:
     return [*absent, "dataset"] if "clips" in absent else absent
 
 
-def _quote(text: str) -> str:
+def quote(text: str) -> str:
+    """`text` as a string of SQL."""
     return "'" + text.replace("'", "''") + "'"
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import subprocess
 import sys
+import tempfile
+from functools import partial
 from pathlib import Path
 
 import fsspec
@@ -135,6 +138,62 @@ def test_an_answer_that_breaks_off_leaves_the_old_file(uri: str, tmp_path: Path,
         assert "broken at" in capsys.readouterr().err
     assert old.read_text() == "old"
     assert list(tmp_path.iterdir()) == [old]
+
+
+@pytest.mark.parametrize("kind", ["csv", "json"])
+def test_an_answer_is_printed_for_other_programs(
+    uri: str, capsys, tmp_path: Path, monkeypatch, kind: str
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    sql = "SELECT clip_id, caption_dense, reasons FROM dataset WHERE clip_id LIKE 'b%' ORDER BY clip_id"
+    assert main(["--dataset", uri, "--format", kind, sql]) == 0
+    out = capsys.readouterr().out
+    black = ["black_ratio 1.00 > 0.10", "motion 0.02 < 0.50"]
+    if kind == "json":
+        assert json.loads(out) == [
+            {"clip_id": "b00000000000", "caption_dense": HOSTILE, "reasons": []},
+            {"clip_id": "b10000000000", "caption_dense": None, "reasons": black},
+            {"clip_id": "b20000000000", "caption_dense": None, "reasons": ["motion 0.12 < 0.50"]},
+        ]
+    else:
+        assert [row[:2] for row in csv.reader(out.splitlines())] == [
+            ["clip_id", "caption_dense"],
+            ["b00000000000", HOSTILE],
+            ["b10000000000", ""],
+            ["b20000000000", ""],
+        ]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_answer_that_breaks_off_prints_nothing(uri: str, capsys) -> None:
+    sql = "SELECT if(range < 900000, range, error('broken at ' || range)) FROM range(1000000)"
+    assert main(["--dataset", uri, "--format", "csv", sql]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "broken at 900000" in shown.err
+
+
+def test_sql_may_be_piped_in(uri: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "pipelines.query", "--dataset", uri, "--format", "csv"]
+    run = partial(subprocess.run, cwd=ROOT, capture_output=True, text=True)
+    done = run(command, input="SELECT count(*) AS n\nFROM clips;\n")
+    assert (done.stdout, done.stderr) == ("n\n8\n", "")
+    (tmp_path / "asked.sql").write_text("SELECT 1 AS one; SELECT 2 AS two")
+    with open(tmp_path / "asked.sql") as file:
+        assert run(command, stdin=file).stdout == "two\n2\n"
+    done = run(command[:-2], stdin=subprocess.DEVNULL)
+    assert "dataset (8 rows)" in done.stdout
+    assert done.stderr == ""
+    done = run(command, stdin=subprocess.DEVNULL)
+    assert "there is nothing to write: give SQL" in done.stderr
+    assert done.returncode == 2
+
+
+def test_control_characters_reach_no_terminal(uri: str, capsys) -> None:
+    assert main(["--dataset", uri, "SELECT 'a' || chr(27) || '[31mred' || chr(7) AS t"]) == 0
+    assert "\x1b" not in (out := capsys.readouterr().out)
+    assert "\x07" not in out
+    assert "[31mred" in out
 
 
 def test_where_an_answer_cannot_be_written(uri: str, tmp_path: Path, capsys) -> None:

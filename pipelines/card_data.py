@@ -1,0 +1,144 @@
+"""What a dataset card tells, counted from the tables as plain values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pipelines.card_hub import configs, features
+from pipelines.query import rows_of
+from pipelines.query_examples import ASPECTS, LENGTHS
+from pipelines.report_data import funnel, views_of
+
+if TYPE_CHECKING:
+    import duckdb
+
+    from curate.dataset import Dataset
+
+
+@dataclass(frozen=True)
+class Figures:
+    """See the module. Lists of rows are empty where their table does not exist.
+
+    Attributes:
+        configs, features: what the Hub is told of the tables; see pipelines.card_hub.
+        counts: files, hours of footage, clips, kept clips, hours kept, clips in shards.
+        funnel: stages as `pipelines.report_data.funnel` gives them.
+        durations: seconds of clips that are kept, in 5, 25, 50, 75 and 95 % of them not exceeded; null without any.
+        aspects, lengths: the answers of these examples of `reelmill query`.
+        sizes: WIDTHxHEIGHT in pixels and clips: the most frequent sizes of kept clips.
+        captioners: captioner, model, revision, prompt and captions of each.
+        hashes: table -> hashes of the configurations that made its rows.
+        languages: languages of the captions.
+        unscored: score -> kept clips without it, of the scores that guard against unsafe or unlike content.
+        failed: captions without a text.
+        flags: remarks on captions.
+        samples: a few kept clips with a chosen caption.
+        bins: for the plots: {"seconds": [(second, kept, rejected)], "words": [(kind, words, captions)]}.
+    """
+
+    configs: dict[str, str]
+    features: dict[str, list[dict[str, Any]]]
+    counts: dict[str, Any]
+    funnel: list[dict[str, Any]]
+    durations: list[float] | None
+    aspects: list[dict[str, Any]]
+    lengths: list[dict[str, Any]]
+    sizes: list[dict[str, Any]]
+    captioners: list[dict[str, Any]]
+    hashes: dict[str, list[str]]
+    languages: list[str]
+    unscored: dict[str, int]
+    failed: int
+    flags: list[str]
+    samples: list[dict[str, Any]]
+    bins: dict[str, list[tuple[Any, ...]]]
+
+
+def gather(dataset: Dataset, tables: duckdb.DuckDBPyConnection) -> Figures:
+    """All figures of a dataset that has clips."""
+
+    def ask(sql: str, *needs: str) -> list[dict[str, Any]]:
+        return rows_of(tables, sql) if views_of(tables) >= set(needs) else []
+
+    kept = "coalesce(keep, true)"  # without decisions nothing is rejected
+    counts = ask(
+        f"""
+        SELECT count(*) AS clips, count(*) FILTER ({kept}) AS kept,
+               coalesce(sum(end_s - start_s) FILTER ({kept}), 0) / 3600 AS hours_kept,
+               count(shard) AS in_shards
+        FROM dataset
+        """
+    )[0]
+    counts |= ask(
+        "SELECT count(*) AS files, sum(duration_s) FILTER (duplicate_of IS NULL) / 3600 AS hours FROM sources",
+        "sources",
+    )[0]
+    quantiles = ask(
+        f"SELECT quantile_disc(round(end_s - start_s, 2), [0.05, 0.25, 0.5, 0.75, 0.95]) AS q FROM dataset WHERE {kept}"
+    )
+    sizes = (
+        f"SELECT width || '×' || height AS size, count(*) AS clips FROM dataset WHERE {kept} GROUP BY size"
+    )
+    captioners = """
+        SELECT captioner, model, revision, prompt_id, count(*) AS captions
+        FROM captions WHERE text IS NOT NULL GROUP BY ALL ORDER BY captions DESC, captioner, model, prompt_id
+    """
+    nulls = ", ".join(f"count(*) - count({score}) AS {score}" for score in ("nsfw", "clip_text_sim"))
+    text = "coalesce(caption_dense, caption_short, caption_original)"
+    words = "len(string_split(text, ' '))"
+    return Figures(
+        configs=configs(dataset),
+        features={table: found for table in ("clips",) if (found := features(tables, table))},
+        counts=counts,
+        funnel=funnel(tables),
+        durations=quantiles[0]["q"],
+        aspects=ask(ASPECTS.sql, "decisions"),
+        lengths=ask(LENGTHS.sql, "captions"),
+        sizes=ask(f"{sizes} ORDER BY clips DESC, size LIMIT 8"),
+        captioners=ask(captioners, "captions"),
+        hashes={
+            table: [
+                row["config_hash"]
+                for row in ask(
+                    f"SELECT DISTINCT config_hash FROM {table} WHERE config_hash IS NOT NULL ORDER BY 1",
+                    table,
+                )
+            ]
+            for table in ("clips", "decisions")
+        },
+        languages=[
+            row["lang"]
+            for row in ask("SELECT DISTINCT lang FROM captions WHERE lang IS NOT NULL ORDER BY 1", "captions")
+        ],
+        unscored=ask(f"SELECT {nulls} FROM dataset WHERE {kept}")[0],
+        failed=sum(
+            row["n"] for row in ask("SELECT count(*) AS n FROM captions WHERE text IS NULL", "captions")
+        ),
+        flags=[
+            row["flag"]
+            for row in ask("SELECT DISTINCT unnest(flags) AS flag FROM captions ORDER BY 1", "captions")
+        ],
+        samples=ask(
+            f"SELECT clip_id, end_s - start_s AS seconds, camera, {text} AS text FROM dataset "
+            f"WHERE {kept} AND {text} IS NOT NULL ORDER BY md5(clip_id) LIMIT 5",
+            "captions",
+        ),
+        bins={
+            "seconds": [
+                tuple(row.values())
+                for row in ask(
+                    f"SELECT least(floor(end_s - start_s), 60)::INT AS second, count(*) FILTER ({kept}) AS kept, "
+                    f"count(*) FILTER (NOT {kept}) AS rejected FROM dataset GROUP BY 1 ORDER BY 1"
+                )
+            ],
+            "words": [
+                tuple(row.values())
+                for row in ask(
+                    f"SELECT kind, least({words}, 200) AS n, count(*) AS captions FROM captions WHERE text IS NOT NULL "
+                    "GROUP BY ALL ORDER BY 1, 2",
+                    "captions",
+                )
+            ],
+        },
+    )

@@ -1,0 +1,125 @@
+"""What `reelmill query` does with an answer: a table, CSV or JSON on the terminal, or a file."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+from uuid import uuid4
+
+from curate.errors import BadInput
+from pipelines.query import quote, rows_of
+
+if TYPE_CHECKING:
+    import duckdb
+
+    from curate.dataset import Dataset
+
+Answer = TypeVar("Answer")
+_FORMATS = {
+    ".csv": "FORMAT csv, HEADER",
+    ".parquet": "FORMAT parquet, COMPRESSION zstd",
+    ".json": "FORMAT json, ARRAY true",
+}
+
+
+def show(answer: duckdb.DuckDBPyRelation, max_rows: int) -> None:
+    """Print an answer as a table; DuckDB shows control characters of captions as text."""
+    width = shutil.get_terminal_size((160, 24)).columns
+    answer.show(max_rows=max_rows, max_width=width)
+
+
+def interruptible(connection: duckdb.DuckDBPyConnection, work: Callable[[], Answer]) -> Answer:
+    """What `work`, which asks `connection`, returns. Ctrl-C stops it, of which DuckDB alone would not hear."""
+    with ThreadPoolExecutor(1) as beside:
+        asked = beside.submit(work)
+        try:
+            return asked.result()
+        except KeyboardInterrupt:
+            connection.interrupt()
+            wait([asked])
+            raise
+
+
+def overview(connection: duckdb.DuckDBPyConnection) -> str:
+    """The views, their rows and columns, and where to begin."""
+    lines = []
+    names = """
+        SELECT view_name AS name, view_oid AS oid FROM duckdb_views() WHERE NOT internal AND NOT temporary
+        UNION ALL SELECT table_name, table_oid FROM duckdb_tables() ORDER BY oid
+    """
+    for name in [row["name"] for row in rows_of(connection, names)]:
+        counted = rows_of(connection, f"SELECT count(*) AS n FROM {quoted_name(name)}")
+        columns = rows_of(connection, f"SELECT column_name FROM (DESCRIBE {quoted_name(name)})")
+        lines.append(f"{name} ({counted[0]['n']:,} rows)")
+        lines.append("    " + ", ".join(row["column_name"] for row in columns))
+    lines += [
+        "",
+        "Ask, for example:",
+        "  \"SELECT split_part(reason, ' ', 1) AS why, count(*) FROM decisions GROUP BY ALL ORDER BY 2 DESC\"",
+        '  "SELECT kind, captioner, avg(length(text)) FROM captions GROUP BY ALL"',
+        "or see --examples.",
+    ]
+    return "\n".join(lines)
+
+
+def quoted_name(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def target(out: str | None, dataset: Dataset) -> Path | None:
+    """Where --out writes. Raises BadInput where an answer cannot, or must not, be written."""
+    if out is None:
+        return None
+    path = Path(out)
+    if path.suffix not in _FORMATS:
+        raise BadInput(f"cannot tell the format of {out!r}; end its name in {', '.join(_FORMATS)}.")
+    if not path.parent.is_dir():
+        raise BadInput(f"cannot write {out!r}: there is no folder {str(path.parent)!r}.")
+    if path.is_dir():
+        raise BadInput(f"cannot write {out!r}: it is a folder.")
+    if dataset.is_local and path.resolve().is_relative_to(Path(dataset.root).resolve()):
+        raise BadInput(f"cannot write {out!r}: it lies in the dataset, whose tables it could change.")
+    return path
+
+
+@contextmanager
+def scratch(out: Path | None, kind: str) -> Iterator[Path | None]:
+    """The name of a file for an answer to be written to, which is gone afterwards; None for a table.
+
+    It lies beside `out`, so that it can be renamed to it, or in the machine's folder for such files.
+    """
+    if out is None and kind == "table":
+        yield None
+        return
+    folder = Path(tempfile.gettempdir()) if out is None else out.parent
+    file = folder.resolve() / f".query-{uuid4().hex}{f'.{kind}' if out is None else out.suffix}"
+    try:
+        yield file
+    finally:
+        file.unlink(missing_ok=True)
+
+
+def write(connection: duckdb.DuckDBPyConnection, answer: duckdb.DuckDBPyRelation, file: Path) -> int:
+    """Write an answer to `file`, in the format that its name ends with. Returns its rows."""
+    answer.create_view("answer_rows")
+    written = f"COPY answer_rows TO {quote(str(file))} ({_FORMATS[file.suffix]}, USE_TMP_FILE false)"
+    copied = connection.execute(written).fetchone()
+    return int(copied[0]) if copied else 0
+
+
+def deliver(file: Path, n_rows: int, out: Path | None) -> None:
+    """Make the `file` that was written `out`, or print it."""
+    if out is not None:
+        os.replace(file, out)
+        print(f"{n_rows} rows written to {out}")
+        return
+    sys.stdout.flush()
+    with file.open("rb") as rows:
+        shutil.copyfileobj(rows, sys.stdout.buffer)

@@ -1,0 +1,240 @@
+"""`reelmill card`: what it says is counted from the tables, the Hub can read it, and all text stays text."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+from fnmatch import fnmatch
+from pathlib import Path
+
+import fsspec
+import matplotlib.image
+import pyarrow as pa
+import pytest
+from huggingface_hub import DatasetCard
+from markdown_it import MarkdownIt
+from small_dataset import HOSTILE, build
+
+from curate.dataset import Dataset
+from pipelines.card import main
+from pipelines.card_hub import _dtype
+from pipelines.card_text import escaped
+
+ROOT = Path(__file__).resolve().parents[1]
+ROWS = {
+    "clips": 8, "captions": 16, "decisions": 8, "sources": 4, "shards": 5, "latents-tiny-0123": 5,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory) -> Dataset:
+    dataset = build(tmp_path_factory.mktemp("card"))
+    for folder in ("shards/16x9-h72", "latents/tiny-0123"):
+        dataset.write_bytes(b"a tar", folder, "000000.tar")
+    assert main(["--dataset", dataset.uri]) == 0
+    return dataset
+
+
+@pytest.fixture(scope="module")
+def text(dataset: Dataset) -> str:
+    return dataset.read_bytes("README.md").decode()
+
+
+def cells(text: str) -> list[list[str]]:
+    """The rows of the card's tables, as the Hub would render their cells."""
+    found: list[list[str]] = []
+    in_row = False
+    for token in MarkdownIt("commonmark").enable("table").parse(DatasetCard(text).text):
+        if token.type in ("tr_open", "tr_close"):
+            in_row = token.type == "tr_open"
+            found += [[]] if in_row else []
+        if token.type == "inline" and in_row:
+            assert all(part.type in ("text", "code_inline") for part in token.children or [])
+            found[-1].append("".join(part.content for part in token.children or []))
+    return found
+
+
+def test_the_header_is_what_the_hub_expects(text: str) -> None:
+    data = DatasetCard(text).data
+    assert data.license == "unknown"
+    assert data.pretty_name == "dataset"
+    assert data.language == ["en"]
+    assert data.task_categories == ["text-to-video"]
+    assert data.size_categories == ["n<1K"]
+    assert [config["config_name"] for config in data.configs] == list(ROWS)
+    assert [config.get("default", False) for config in data.configs] == [True] + [False] * 5
+
+
+def test_its_globs_match_the_files_of_each_table_and_nothing_else(dataset: Dataset, text: str) -> None:
+    everything = dataset.files("")
+    for config in DatasetCard(text).data.configs:
+        folder = config["config_name"].replace("latents-", "latents/")
+        (told,) = config["data_files"]
+        assert told["split"] == "train"
+        matched = [name for name in everything if fnmatch(name, told["path"])]
+        assert matched == [f"{folder}/{name}" for name in dataset.files(folder, ".parquet")] != []
+
+
+def test_every_table_is_read_by_datasets(dataset: Dataset, tmp_path: Path) -> None:
+    pytest.importorskip("datasets")
+    code = f"""
+import datasets
+for name in datasets.get_dataset_config_names({dataset.uri!r}):
+    table = datasets.load_dataset({dataset.uri!r}, name, split="train")
+    print(name, len(table), *sorted(table.column_names)[:2])
+clips = datasets.load_dataset({dataset.uri!r}, split="train")
+print(clips[0]["crop"], clips[0]["embedding"], clips[0]["end_s"], "score_errors" in clips.column_names)
+"""
+    settings = {"HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | settings, cwd=tmp_path
+    )
+    *tables, first = done.stdout.splitlines()
+    assert [line.split()[:2] for line in tables] == [[name, str(n)] for name, n in ROWS.items()], done.stderr
+    assert first == "{'x': 0, 'y': 0, 'w': 128, 'h': 72} [1.0, 0.0] 2.0 False"
+
+
+def test_types_in_the_words_of_datasets() -> None:
+    assert _dtype(pa.float32()) == {"dtype": "float32"}
+    assert _dtype(pa.list_(pa.float64())) == {"list": "float64"}
+    assert _dtype(pa.list_(pa.struct([("a", pa.int32())]))) == {
+        "list": {"struct": [{"name": "a", "dtype": "int32"}]}
+    }
+    assert _dtype(pa.timestamp("us", tz="UTC")) == {"dtype": "timestamp[us, tz=UTC]"}
+
+
+def test_figures_are_those_of_the_tables(text: str) -> None:
+    assert "5 clips (10.0 seconds) kept of 8 found in 4 files (footage: 16.0 seconds)." in text
+    assert "Kept clips last 2.0 seconds in the median" in text
+    assert "- Captions without a text: 1;" in text
+    assert "- 2 of 5 kept clips were not compared with a caption of their source" in text
+    rows = cells(text)
+    for row in (
+        ["files in", "4", "2 ok, 1 read in part, 1 failed"],
+        ["shots found", "8", "5 kept, 1 black ratio, 1 motion, 1 duplicate"],
+        ["coca", "embedded", "–", "–", "15"],
+        ["16:9", "8", "5", "0.0", "0.0", "62.5", "72"],
+        ["128×72", "5"],
+        ["dense", "coca", "embedded", "10", "6.3", "5", "5", "8", "8", "0"],
+        ["b00000000000", "2.0", "pan", HOSTILE],
+    ):
+        assert row in rows
+
+
+def test_what_is_not_known_is_said_to_be_unknown(dataset: Dataset, tmp_path: Path, text: str, capsys) -> None:
+    for line in (
+        "Licence: unknown.",
+        "Source of the footage: unknown",
+        "Homepage: unknown",
+        "Contact: unknown",
+    ):
+        assert f"- {line}" in text
+    assert "Licence or origin of the footage is unknown" in text
+    given = [
+        "--license",
+        "cc-by-4.0",
+        "--source",
+        "own films",
+        "--homepage",
+        "https://films.example",
+        "--contact",
+        "me",
+    ]
+    assert main(["--dataset", dataset.uri, "--out", str(tmp_path / "c.md"), "--tags=[films]", *given]) == 0
+    assert "unknown" not in capsys.readouterr().out
+    known = (tmp_path / "c.md").read_text()
+    assert DatasetCard(known).data.license == "cc-by-4.0"
+    assert DatasetCard(known).data.tags[-1] == "films"
+    assert "- Licence: cc-by-4.0. The tables hold no licence of single files." in known
+    assert "Licence or origin of the footage is unknown" not in known
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        HOSTILE,
+        "a | b || c\n---\n# heading\n- item",
+        "![x](http://evil.example/x.png) [link](javascript:alert(1)) <https://evil.example>",
+        "see https://evil.example/a_b and www.evil.example",
+        r"\| back\\slash \` `code` **bold** __under__ ~~gone~~ $$x^2$$",
+        "&lt;script&gt; &amp;",
+        "1. one\n\n2. two\n\n    indented",
+    ],
+)
+def test_text_stays_text(hostile: str) -> None:
+    marked = MarkdownIt("commonmark", {"linkify": False}).enable(["table", "strikethrough"])
+    shown = " ".join(hostile.split())
+    for source in (f"| a |\n| --- |\n| {escaped(hostile)} |\n", f"- Name: {escaped(hostile)}\n"):
+        inlines = [token for token in marked.parse(source) if token.type == "inline"]
+        assert all(part.type == "text" for part in inlines[-1].children or [])
+        content = "".join(part.content for part in inlines[-1].children or [])
+        assert content.removeprefix("Name: ") == shown
+        assert len(inlines) == 1 + source.startswith("|")
+    assert not set("<>") & set(escaped(hostile))
+    assert "://" not in escaped(hostile).replace("&#58;//", "")
+
+
+def test_a_name_cannot_break_out_of_the_header(dataset: Dataset, tmp_path: Path) -> None:
+    name = "films\n---\nlicense: mit # 'x' \"y\": {z}"
+    assert main(["--dataset", dataset.uri, "--name", name, "--source", name, "--out", str(tmp_path)]) == 0
+    card = DatasetCard((tmp_path / "README.md").read_text())
+    assert card.data.pretty_name == " ".join(name.split())
+    assert card.data.license == "unknown"
+    assert card.text.lstrip().startswith("# films --- license: mit \\#")
+
+
+def test_plots_lie_beside_it(dataset: Dataset, text: str) -> None:
+    assert dataset.files("card") == ["durations.png", "words.png"]
+    for name in dataset.files("card"):
+        assert f"](card/{name})" in text
+        picture = matplotlib.image.imread(io.BytesIO(dataset.read_bytes("card", name)))
+        assert picture.shape[:2] == (384, 840)
+        assert picture[..., :3].std() > 0.05
+
+
+def test_before_anything_was_decided(tmp_path: Path, capsys) -> None:
+    dataset = build(tmp_path, tables=("sources", "clips"))
+    assert main(["--dataset", dataset.uri]) == 0
+    text = dataset.read_bytes("README.md").decode()
+    assert [config["config_name"] for config in DatasetCard(text).data.configs] == ["clips", "sources"]
+    assert "Nothing has been rejected yet: every clip counts as kept." in text
+    assert dataset.files("card") == ["durations.png"]
+    assert "language" not in DatasetCard(text).data.to_dict()
+    assert main(["--dataset", str(tmp_path / "none")]) == 2
+    assert "has no sources table. Run `reelmill curate" in capsys.readouterr().err
+
+
+def test_on_an_object_store(tmp_path: Path, capsys) -> None:
+    build(tmp_path)
+    memory = fsspec.filesystem("memory")
+    memory.put(str(tmp_path / "dataset"), "/bucket/films", recursive=True)
+    try:
+        assert main(["--dataset", "memory://bucket/films"]) == 0
+        assert "card: memory://bucket/films/README.md, with 2 plots" in capsys.readouterr().out
+        assert DatasetCard(memory.cat("/bucket/films/README.md").decode()).data.pretty_name == "films"
+        assert memory.exists("/bucket/films/card/words.png")
+    finally:
+        memory.rm("/bucket", recursive=True)
+
+
+def test_a_readme_of_your_own_is_not_replaced(tmp_path: Path, capsys) -> None:
+    dataset = build(tmp_path, tables=("sources", "clips"))
+    for _ in range(2):  # its own, it does
+        assert main(["--dataset", dataset.uri]) == 0
+    dataset.write_bytes(b"# mine", "README.md")
+    assert main(["--dataset", dataset.uri]) == 2
+    assert "was not written by this command" in capsys.readouterr().err
+    assert dataset.read_bytes("README.md") == b"# mine"
+
+
+def test_where_it_is_written(dataset: Dataset, tmp_path: Path, capsys) -> None:
+    assert main(["--dataset", dataset.uri, "--out", str(tmp_path / "draft")]) == 0
+    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()) == [
+        "draft/README.md", "draft/card/durations.png", "draft/card/words.png"
+    ]  # fmt: skip
+    (tmp_path / "file").write_text("")
+    for out, told in (("file", "it is a file"), ("no/such/folder", "there is no folder")):
+        assert main(["--dataset", dataset.uri, "--out", str(tmp_path / out)]) == 2
+        assert told in capsys.readouterr().err

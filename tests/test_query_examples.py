@@ -1,0 +1,250 @@
+"""The ten examples of `reelmill query`, each with the answer worked out by hand on a small dataset."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from small_dataset import build
+
+from curate.dataset import Dataset
+from curate.errors import BadInput
+from curate.tables import TABLES
+from pipelines import query_examples as examples
+from pipelines.query import connect, main
+
+COPY_A4, COPY_B3 = "copy of a1 (2.0 of 64 bits differ <= 8)", "copy of a1 (5.0 of 64 bits differ <= 8)"
+PAN, STILL = "camera pans over a hill", "A hill stands still"
+
+# clip: seconds, camera, reasons to reject it, and the one that it is a copy of
+CLIPS: dict[str, tuple[float, str, list[str], str | None]] = {
+    "a1": (3600, "pan", [], None),
+    "a2": (1800, "pan", [], None),
+    "a3": (1800, "pan", ["motion 0.12 < 0.5", "aesthetic 3.00 < 4"], None),
+    "a4": (36, "static", [COPY_A4], "a1"),
+    "b1": (1800, "pan", [], None),
+    "b2": (360, "static", [], None),
+    "b3": (36, "static", [COPY_B3], "a1"),
+    "b4": (36, "static", ["motion 0.30 < 0.5"], None),
+    "b5": (360, "static", [], None),
+    "b6": (360, "static", [], None),
+    "b7": (60, "static", [], None),  # kept, and not captioned
+}
+SOURCES = [
+    {"source_id": "a", "uri": "a.mp4", "status": "ok"},
+    {"source_id": "a", "uri": "copy.mp4", "status": "ok", "duplicate_of": "a.mp4"},
+    {"source_id": "b", "uri": "b.mp4", "status": "partial", "error": "cut off at 2:00"},
+    {"uri": "c.mp4", "status": "failed", "failure": "transient", "attempts": 2, "error": "lost\n<b>contact</b>"},
+]  # fmt: skip
+SHARDS = [
+    {"clip_id": "a1", "shard": "x/0.tar", "bucket": "x", "duration_s": 60.0, "mp4_size": 3_000_000},
+    {"clip_id": "a2", "shard": "x/0.tar", "bucket": "x", "duration_s": 60.0, "mp4_size": 1_000_000},
+    {"clip_id": "b1", "shard": "x/1.tar", "bucket": "x", "duration_s": 30.0, "mp4_size": 2_000_000},
+    {"clip_id": "b2", "error": "the encoder gave up"},
+]
+
+
+def clips() -> list[dict[str, Any]]:
+    rows = []
+    for clip, (seconds, camera, _, _) in CLIPS.items():
+        row = {"clip_id": clip, "source_id": clip[0], "start_s": 5.0, "end_s": 5 + seconds, "camera": camera}
+        size = {"width": 720, "height": 1280} if clip[0] == "b" else {"width": 1920, "height": 1080}
+        square = {"crop": {"x": 0, "y": 280, "w": 720, "h": 720}} if clip > "b1" else {}
+        upright = {"crop": {"x": 555, "y": 0, "w": 810, "h": 1080}} if clip == "a4" else {}
+        rows.append(row | size | square | upright)
+    return rows
+
+
+def captions() -> list[dict[str, Any]]:
+    asked = {"kind": "dense", "captioner": "openai", "model": "qwen", "status": "ok"}
+    told = {"cost_usd": 0.5, "tokens_in": 1000, "tokens_out": 50, "latency_ms": 2000.0, "chosen": True}
+    rows: list[dict[str, Any]] = [
+        {"clip_id": clip, "text": PAN if CLIPS[clip][1] == "pan" else STILL, **asked, **told}
+        for clip in ("a1", "a2", "b1", "b2", "b5", "b6")
+    ]
+    scores = {"a1": (0.3, 0.1), "a2": (0.2, -0.05), "b1": (0.25, 0.02), "b2": (0.1, None)}
+    for row in rows:
+        row["clip_score"], row["clip_margin"] = scores.get(row["clip_id"], (None, None))
+    rows += [
+        {"clip_id": "a1", "text": "stands still", "clip_score": 0.0, "clip_margin": -1.0, "chosen": False, **asked},
+        {"clip_id": "b1", **asked, "status": "error", "error": "HTTP 500", "cost_usd": 1.0},
+        {"clip_id": "b7", **asked, "status": "refused"},
+        {"clip_id": "a1", "kind": "short", "text": "a hill", "captioner": "coca", "status": "truncated",
+         "chosen": True},
+        {"clip_id": "b7", "kind": "original", "text": "old words camera", "captioner": "sidecar", "status": "ok",
+         "chosen": True},
+    ]  # fmt: skip
+    day = datetime(2026, 11, 22)
+    return [row | {"caption_id": f"c{place}", "created_at": day} for place, row in enumerate(rows)]
+
+
+@pytest.fixture(scope="module")
+def uri(tmp_path_factory) -> str:
+    dataset = Dataset(tmp_path_factory.mktemp("examples"))
+    decisions = [
+        {
+            "clip_id": clip,
+            "keep": not why,
+            "reason": why[0] if why else None,
+            "reasons": why,
+            "duplicate_of": copy,
+        }
+        for clip, (_, _, why, copy) in CLIPS.items()
+    ]
+    tables = {
+        "sources": SOURCES,
+        "clips": clips(),
+        "decisions": decisions,
+        "captions": captions(),
+        "shards": SHARDS,
+    }
+    for name, rows in tables.items():
+        dataset.write(name, pa.Table.from_pylist(rows, schema=TABLES[name]))
+    return dataset.uri
+
+
+ANSWERS: list[tuple[examples.Example, list[str], list[tuple]]] = [
+    (
+        examples.FUNNEL,
+        ["file", "status", "shots", "kept", "captioned", "in_shards", "minutes_kept"],
+        [
+            ("ALL FILES", None, 11, 7, 6, 3, 139.0),
+            ("b.mp4", "partial", 7, 5, 4, 1, 49.0),
+            ("a.mp4", "ok", 4, 2, 2, 2, 90.0),
+            ("c.mp4", "failed", 0, 0, 0, 0, 0.0),
+        ],
+    ),
+    (
+        examples.REJECTED,
+        ["rule", "clips", "percent_of_all", "by_this_alone", "hours", "for_example"],
+        [("copy", 2, 18.2, 2, 0.02, COPY_A4), ("motion", 2, 18.2, 1, 0.51, "motion 0.12 < 0.5")],
+    ),
+    (
+        examples.LENGTHS,
+        ["kind", "captioner", "model", "captions", "mean", "p5", "median", "p95", "longest", "cut_off"],
+        [
+            ("dense", "openai", "qwen", 7, 4.1, 2, 4, 5, 5, 0),
+            ("original", "sidecar", None, 1, 3.0, 3, 3, 3, 3, 0),
+            ("short", "coca", None, 1, 2.0, 2, 2, 2, 2, 1),
+        ],
+    ),
+    (
+        examples.WORDS,
+        ["camera", "word", "clips", "percent_of_clips", "times_as_often"],
+        [
+            ("pan", "camera", 3, 100.0, 2.0),
+            ("pan", "over", 3, 100.0, 2.0),
+            ("pan", "pans", 3, 100.0, 2.0),
+            ("static", "stands", 3, 100.0, 2.0),
+            ("static", "still", 3, 100.0, 2.0),
+        ],
+    ),
+    (
+        examples.DISAGREE,
+        ["clip_id", "kind", "captioner", "clip_score", "clip_margin", "text"],
+        [
+            ("a2", "dense", "openai", pytest.approx(0.2), pytest.approx(-0.05), PAN),
+            ("b1", "dense", "openai", pytest.approx(0.25), pytest.approx(0.02), PAN),
+            ("a1", "dense", "openai", pytest.approx(0.3), pytest.approx(0.1), PAN),
+            ("b2", "dense", "openai", pytest.approx(0.1), None, STILL),
+        ],
+    ),
+    (
+        examples.COPIES,
+        ["kept_clip", "copies", "from_other_files", "seconds_saved", "for_example"],
+        [("a1", 2, 1, 72.0, COPY_A4)],
+    ),
+    (
+        examples.COST,
+        ["captioner", "model", "kind", "requests", "usable", "no_price", "usd", "usd_per_1000", "tokens_in",
+         "tokens_out", "seconds"],
+        [
+            ("openai", "qwen", "dense", 9, 7, 2, 4.0, 666.667, 1000.0, 50.0, 2.0),
+            ("coca", None, "short", 1, 1, 1, None, None, None, None, None),
+        ],
+    ),
+    (
+        examples.ASPECTS,
+        ["aspect", "clips", "kept", "hours", "hours_kept", "percent_kept", "median_lines"],
+        [
+            ("16:9", 3, 2, 2.0, 1.5, 75.0, 1080),
+            ("9:16", 1, 1, 0.5, 0.5, 100.0, 720),
+            ("1:1", 6, 4, 0.34, 0.32, 94.1, 720),
+            ("3:4", 1, 0, 0.01, 0.0, 0.0, 810),
+        ],
+    ),
+    (
+        examples.FAILED,
+        ["status", "failure", "attempts", "uri", "error"],
+        [
+            ("failed", "transient", 2, "c.mp4", "lost\n<b>contact</b>"),
+            ("partial", None, None, "b.mp4", "cut off at 2:00"),
+        ],
+    ),
+    (
+        examples.BALANCE,
+        ["bucket", "shards", "clips", "hours", "mb", "smallest_mb", "largest_mb", "largest_to_mean"],
+        [("x", 2, 3, 0.04, 6.0, 2.0, 4.0, 1.33)],
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("example", "columns", "expected"), ANSWERS, ids=lambda value: getattr(value, "title", "")
+)
+def test_answer(uri: str, example: examples.Example, columns: list[str], expected: list[tuple]) -> None:
+    with connect(Dataset(uri)) as connection:
+        answer = connection.sql(example.sql)
+        assert answer.columns == columns
+        assert answer.fetchall() == expected
+
+
+def test_every_example_has_its_answer_here() -> None:
+    assert [example for example, _, _ in ANSWERS] == list(examples.EXAMPLES)
+    assert len(examples.EXAMPLES) == 10
+
+
+def test_they_are_listed_with_sql_that_runs_as_it_stands(uri: str, capsys) -> None:
+    assert main(["--dataset", "my films", "--examples"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.endswith("Run one: reelmill query --dataset 'my films' --example 3\n")
+    for number, example in enumerate(examples.EXAMPLES, 1):
+        assert f"{number}. {example.title}\n" in shown
+    copied = shown.partition("2. Why clips")[2].partition("\n\n")[2].partition("\n\n")[0]
+    assert main(["--dataset", uri, "--format", "csv", copied]) == 0
+    assert (
+        capsys.readouterr().out.splitlines()[0] == "rule,clips,percent_of_all,by_this_alone,hours,for_example"
+    )
+
+
+def test_one_is_run_by_its_number(uri: str, capsys) -> None:
+    assert main(["--dataset", uri, "--example", "10", "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out) == [
+        {"bucket": "x", "shards": 2, "clips": 3, "hours": 0.04, "mb": 6.0, "smallest_mb": 2.0, "largest_mb": 4.0,
+         "largest_to_mean": 1.33}
+    ]  # fmt: skip
+    for wrong in (0, 11):
+        with pytest.raises(BadInput, match=f"there is no example {wrong}; they are numbered from 1 to 10"):
+            examples.numbered(wrong)
+    assert main(["--dataset", uri, "--example", "1", "SELECT 1"]) == 2
+    assert "give SQL or --example, not both" in capsys.readouterr().err
+
+
+def test_before_captions_and_shards_exist(tmp_path: Path, capsys) -> None:
+    uri = build(tmp_path, tables=("sources", "clips", "decisions")).uri
+    found = [main(["--dataset", uri, "--example", str(number)]) for number in range(1, 11)]
+    assert found == [0, 0, 2, 2, 2, 0, 2, 0, 0, 2]
+    err = capsys.readouterr().err
+    assert err.count("has no captions table. Run `reelmill recaption --dataset URI` first.") == 4
+    assert err.count("has no shards table. Run `reelmill shard --dataset URI` first.") == 1
+
+
+def test_the_guide_lists_them() -> None:
+    page = Path(__file__).resolve().parents[1] / "docs" / "query.md"
+    listed = re.findall(r"^(\d+)\. (.+)$", page.read_text(), re.MULTILINE)
+    assert listed == [(str(number), example.title) for number, example in enumerate(examples.EXAMPLES, 1)]
