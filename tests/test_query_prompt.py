@@ -35,6 +35,7 @@ class Terminal:
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
 
         def own_terminal() -> None:  # so that Ctrl-C reaches it as a signal
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # a job in the background hands it on as ignored
             os.setsid()
             fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
