@@ -29,7 +29,7 @@ from model.pack import Clip, make_pack
 from model.pretrained_vae import load_pretrained
 from train import validate
 from train.batch import make_batch, token_errors
-from train.board import flat, gif, run_id
+from train.board import flat, gif, has_wandb, run_id
 from train.checkpoint import checkpoints
 from train.config import OptimConfig, ParallelConfig, ValidationConfig
 from train.data import DamagedClip, LatentDataset
@@ -243,6 +243,23 @@ def test_weights_and_biases_get_the_same(
     assert len(shown) == 2
     assert all(Image.open(path).n_frames > 1 for path in shown)
     assert "no more curves" not in caplog.text
+
+
+def test_weights_and_biases_are_asked_where_somebody_is_logged_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("WANDB_MODE", "WANDB_API_KEY", "WANDB_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    assert not has_wandb()
+    (tmp_path / "netrc").write_text("machine api.wandb.ai login user password key\n")
+    assert has_wandb()
+    monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.example.org:8080")
+    assert not has_wandb()
+    monkeypatch.setenv("WANDB_API_KEY", "key")
+    assert has_wandb()
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    assert not has_wandb()
 
 
 def test_no_two_runs_are_one_for_weights_and_biases() -> None:

@@ -11,6 +11,7 @@ import hashlib
 import importlib.util
 import io
 import logging
+import netrc
 import os
 import platform
 import re
@@ -19,6 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,7 +53,7 @@ class Board:
             logger.warning("no curves for TensorBoard: it is not installed (pip install tensorboard).")
         else:
             self.forget(step)
-        if _has_wandb():
+        if has_wandb():
             with self._tried("Weights & Biases"):
                 import wandb
 
@@ -152,7 +154,7 @@ def gif(frames: Video, fps: float) -> bytes:
     return file.getvalue()
 
 
-def _has_wandb() -> bool:
+def has_wandb() -> bool:
     """It is installed, and somebody is logged in, so that a run never waits for a key to be typed."""
     spec = importlib.util.find_spec("wandb")
     if (
@@ -164,6 +166,8 @@ def _has_wandb() -> bool:
         return False
     if mode == "offline" or os.environ.get("WANDB_API_KEY"):
         return True
-    import wandb
-
-    return bool(wandb.api.api_key)
+    host = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
+    try:  # where `wandb login` leaves its key
+        return netrc.netrc(os.environ.get("NETRC")).authenticators(host) is not None
+    except (OSError, netrc.NetrcParseError):
+        return False
