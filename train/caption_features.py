@@ -50,3 +50,11 @@ def shown(texts: Mapping[str, Tensor], choice: Choice) -> Tensor | None:
     place = choice.n_sentences - 1
     end = int(texts[f"{choice.kind}.ends"][place])
     return torch.cat([features[:end], texts[f"{choice.kind}.stops"][place, None]])
+
+
+def ends_fit(texts: Mapping[str, Tensor], kind: str) -> bool:
+    """Whether the sentences of a kind end within its caption, each with its own end token."""
+    ends = texts[f"{kind}.ends"]
+    if kind not in texts or len(texts.get(f"{kind}.stops", ())) != len(ends):
+        return False
+    return bool(((ends >= 0) & (ends <= len(texts[kind]))).all())

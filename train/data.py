@@ -27,7 +27,7 @@ from safetensors.torch import load
 from torch import Tensor
 
 from model.errors import BadInput
-from train.caption_features import outline
+from train.caption_features import ends_fit, outline
 from train.store import as_os_error
 
 #: KEY.latent and KEY.text are read by one request where no more bytes lie between them.
@@ -236,7 +236,7 @@ class LatentDataset:
         for name, x in texts.items():
             if x.is_floating_point() and (x.ndim != 2 or x.shape[1] != self.about["text_width"]):
                 amiss = f"{name} of shape {tuple(x.shape)}, not (tokens, {self.about['text_width']})"
-            if name.endswith(".ends") and not _are_ends(x, texts, name.removesuffix(".ends")):
+            if name.endswith(".ends") and not ends_fit(texts, name.removesuffix(".ends")):
                 amiss = f"{name} that do not fit its caption"
         if amiss:
             raise DamagedClip(
@@ -269,13 +269,6 @@ def _is_finite(x: Tensor) -> bool:
     Only where the sum of large ones overflows must each be looked at.
     """
     return bool(x.sum(dtype=torch.float32).isfinite()) or bool(x.isfinite().all())
-
-
-def _are_ends(ends: Tensor, texts: dict[str, Tensor], kind: str) -> bool:
-    """Whether sentences end within their caption, each with its own end token (train/caption_features.py)."""
-    if kind not in texts or len(texts.get(f"{kind}.stops", ())) != len(ends):
-        return False
-    return bool(((ends >= 0) & (ends <= len(texts[kind]))).all())
 
 
 def _hash(text: str) -> bytes:
