@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Collection
 from typing import Any
 
@@ -20,7 +21,7 @@ from curate.dataset import Dataset
 PROTOCOL = "dataset"
 
 
-class _Positions:
+class _Positions(ABC):
     """A file that many threads read at once, each at its own position.
 
     DuckDB's threads share a file, and seek and read in two steps: with one position they would get each other's bytes.
@@ -39,10 +40,11 @@ class _Positions:
         self._of_thread.at = start + len(data)
         return data
 
+    @abstractmethod
     def read_at(self, start: int, count: int) -> bytes:
-        raise NotImplementedError
+        """At most `count` bytes from `start` on."""
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - only what is open must be closed
         pass
 
 

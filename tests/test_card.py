@@ -78,7 +78,6 @@ def test_its_globs_match_the_files_of_each_table_and_nothing_else(dataset: Datas
 
 
 def test_every_table_is_read_by_datasets(dataset: Dataset, tmp_path: Path) -> None:
-    pytest.importorskip("datasets")
     code = f"""
 import datasets
 for name in datasets.get_dataset_config_names({dataset.uri!r}):

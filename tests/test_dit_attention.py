@@ -6,7 +6,7 @@ call itself with what torch tells of its kernel's shapes.
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
@@ -238,15 +238,7 @@ def test_a_model_gives_the_same_with_fused_kernels(
     fused: Fused, windows: tuple[int, int, int] | None
 ) -> None:
     """Forward and the gradient of every weight; windows make layouts of rows that do not follow each other."""
-    torch.manual_seed(0)
-    dit = DiT(DiTConfig(width=48, depth=4, heads=2, ffn=96, text_width=12, windows=windows))
-    for p in dit.parameters():
-        p.data += 0.1 * torch.randn_like(p)
-    clips = [
-        Clip(torch.randn(16, 5, 4, 6), 24.0, torch.randn(7, 12), 0.3, None, (Span(torch.randn(16, 1, 4, 6), 4),)),
-        Clip(torch.randn(16, 1, 4, 4), None, None, 0.9),
-    ]  # fmt: skip
-    pack = make_pack(clips, dit.config)
+    dit, pack = dit_and_pack(windows)
     found, expected = (run(dit, pack, backend) for backend in (fused.backend, "loop"))
     assert len(fused.calls) == 2 * 4  # self-attention and cross-attention of each block
     assert found.keys() == expected.keys()
@@ -264,18 +256,23 @@ def run(dit: DiT, pack: Pack, backend: Any) -> dict[str, Tensor]:
     return {"output": y.detach(), **grads}
 
 
-def test_a_model_gives_the_same_with_each_backend() -> None:
+def dit_and_pack(windows: tuple[int, int, int] | None) -> tuple[DiT, Pack]:
+    """A model without a weight that is zero, and a pack of a film with a given ending and of a picture."""
     torch.manual_seed(0)
-    shape = DiTConfig(width=48, depth=4, heads=2, ffn=96, text_width=12)
+    dit = DiT(DiTConfig(width=48, depth=4, heads=2, ffn=96, text_width=12, windows=windows))
+    for p in dit.parameters():
+        p.data += 0.1 * torch.randn_like(p)
+    clips = [
+        Clip(torch.randn(16, 5, 4, 6), 24.0, torch.randn(7, 12), 0.3, None, (Span(torch.randn(16, 1, 4, 6), 4),)),
+        Clip(torch.randn(16, 1, 4, 4), None, None, 0.9),
+    ]  # fmt: skip
+    pack = make_pack(clips, dit.config)
+    return dit, pack
+
+
+def test_a_model_gives_the_same_with_each_backend() -> None:
     for windows in (None, (2, 1, 2)):
-        dit = DiT(replace(shape, windows=windows))
-        for p in dit.parameters():
-            p.data += 0.1 * torch.randn_like(p)
-        clips = [
-            Clip(torch.randn(16, 5, 4, 6), 24.0, torch.randn(7, 12), 0.3, None, (Span(torch.randn(16, 1, 4, 6), 4),)),
-            Clip(torch.randn(16, 1, 4, 4), None, None, 0.9),
-        ]  # fmt: skip
-        pack = make_pack(clips, dit.config)
+        dit, pack = dit_and_pack(windows)
         found = {}
         for backend in ON_CPU:
             dit.backend = backend
