@@ -26,7 +26,14 @@ from model.dit import DiT, load_dit
 from model.errors import BadInput
 from model.pieces import Pieces, piece_metadata
 from pipelines import sample_model
-from train.checkpoint import Progress, checkpoints, finished, load_checkpoint, newest_whole
+from train.checkpoint import (
+    Progress,
+    checkpoints,
+    finished,
+    load_checkpoint,
+    newest_whole,
+    remove_all_but,
+)
 from train.config import OptimConfig, ValidationConfig
 from train.ema import Ema
 from train.loop import train
@@ -150,6 +157,15 @@ def test_old_checkpoints_and_unfinished_ones_go(tmp_path: Path) -> None:
             parts.save(saver, step)
             saver.wait()
     assert store.names() == ["notes", "step-00000004", "step-00000006", "step-00000009"]
+
+
+def test_later_checkpoints_than_the_newest_are_nothing_to_a_run_that_went_back(tmp_path: Path) -> None:
+    """One that was passed over but could not be marked neither goes nor pushes out what is whole."""
+    store = Store(str(tmp_path))
+    for step in (2, 4, 9):
+        store.write(f"step-{step:08d}/COMPLETE", b"{}")
+    remove_all_but(store, 1, "step-00000004")
+    assert finished(store) == ["step-00000004", "step-00000009"]
 
 
 def test_a_write_that_fails_leaves_no_checkpoint(
