@@ -1,6 +1,8 @@
 """The cache of the openai backend: the second run asks nothing, whatever changes words is asked again."""
 
+import logging
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -224,4 +226,31 @@ def test_a_cache_that_cannot_be_written_is_told_at_once_or_costs_a_warning(
     (tmp_path / "cache").rmdir()
     (tmp_path / "cache").write_text("in the way")
     assert {r.status for r in asking.caption([request(n) for n in range(3)])} == {"ok"}
+    assert caplog.text.count("the answer cache cannot be written") == 1
+
+
+def test_threads_that_fail_together_warn_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = AnswerCache(str(tmp_path / "cache"))
+    together = threading.Barrier(4)
+
+    def refused(name: str, data: bytes) -> None:
+        together.wait()
+        raise OSError("in the way")
+
+    monkeypatch.setattr(cache, "_write", refused)
+    answer = Answer("ok", "a cat")
+    slow = logging.Handler()
+    slow.emit = lambda record: time.sleep(0.05)  # type: ignore[method-assign]
+    log = logging.getLogger("recaption.openai.answer_cache")
+    log.addHandler(slow)
+    try:
+        threads = [threading.Thread(target=cache.put, args=(f"aa{n}", answer)) for n in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        log.removeHandler(slow)
     assert caplog.text.count("the answer cache cannot be written") == 1

@@ -15,6 +15,7 @@ import hashlib
 import json
 import logging
 import os
+import threading
 import uuid
 from dataclasses import asdict
 from pathlib import Path
@@ -45,6 +46,7 @@ class AnswerCache:
                 "--captioner.openai.cache, or leave it out."
             ) from error
         self._told = False
+        self._telling = threading.Lock()
 
     def get(self, digest: str) -> Answer | None:
         """The answer kept under `digest`; null if there is none that is whole."""
@@ -62,9 +64,10 @@ class AnswerCache:
         try:
             self._write(self._path(digest)[len(self._root) + 1 :], data)
         except (OSError, ValueError, RuntimeError) as error:
-            if not self._told:
+            with self._telling:
+                told, self._told = self._told, True
+            if not told:
                 log.warning("the answer cache cannot be written: %s: %s", type(error).__name__, error)
-            self._told = True
 
     def _path(self, digest: str) -> str:
         return f"{self._root}/{digest[:2]}/{digest}.json"
