@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from curate.dataset import Dataset, conform, write_parquet
 from curate.errors import BadInput
 from curate.parts import TableReplaced, recover, staging, swap, versions
+from curate.table_files import stored
 from curate.table_versions import version_of
 from curate.tables import SCHEMA_VERSION, TABLES, order_of
 
@@ -88,10 +89,10 @@ def _write(dataset: Dataset, table: str, names: list[str], rows: int) -> list[st
     token = uuid.uuid4().hex[:8]
     written: list[str] = []
     with tempfile.TemporaryDirectory() as scratch:
-        chunks = _sorted(_read(dataset, table, names), TABLES[table], scratch)
+        chunks = _sorted(_read(dataset, table, names), stored(TABLES[table]), scratch)
         done = 0
         # The first file is written even where there is no row.
-        for first in chain([next(chunks, TABLES[table].empty_table())], chunks):
+        for first in chain([next(chunks, stored(TABLES[table]).empty_table())], chunks):
             written.append(f"part-{len(written):05}-{token}.parquet")
             with dataset.atomic_writer(staging(table), written[-1]) as file:
                 left = rows - done
@@ -107,17 +108,16 @@ def _read(dataset: Dataset, table: str, names: list[str]) -> Iterator[pa.RecordB
         with dataset.open(table, name) as file:
             found = pq.ParquetFile(file)
             for group in range(found.num_row_groups):
-                yield from _without_maps(conform(found.read_row_group(group), TABLES[table])).to_batches()
+                yield from conform(found.read_row_group(group), stored(TABLES[table])).to_batches()
 
 
 def _sorted(batches: Iterator[pa.RecordBatch], schema: pa.Schema, scratch: str) -> Iterator[pa.Table]:
     """The rows in the order of the table, in chunks."""
     import duckdb
 
-    columns = _without_maps(schema.empty_table()).schema
     with duckdb.connect(config={"memory_limit": _MEMORY, "temp_directory": scratch}) as tables:
         tables.execute("SET TimeZone = 'UTC'")
-        tables.register("rows", pa.RecordBatchReader.from_batches(columns, batches))
+        tables.register("rows", pa.RecordBatchReader.from_batches(schema, batches))
         order = ", ".join(f'"{column}" NULLS LAST' for column in order_of(schema))
         for batch in tables.sql(f"FROM rows ORDER BY {order}").to_arrow_reader(_CHUNK_ROWS):
             yield conform(pa.Table.from_batches([batch]), schema)
@@ -135,12 +135,3 @@ def _until_full(chunks: Iterator[pa.Table], file: IO[bytes], left: int) -> Itera
         size = file.tell()
         if size >= USUAL and size / rows * (left - rows) >= 1.25 * SMALLEST:  # an estimate: with room
             return
-
-
-def _without_maps(table: pa.Table) -> pa.Table:
-    """Maps as lists of pairs, for DuckDB refuses a map that holds a key twice."""
-    for place, field in enumerate(table.schema):
-        if pa.types.is_map(field.type):
-            pairs = pa.list_(pa.struct([("key", field.type.key_type), ("value", field.type.item_type)]))
-            table = table.set_column(place, field.name, table[field.name].cast(pairs))
-    return table

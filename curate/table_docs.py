@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
+from curate.table_files import stored
 from curate.tables import SCHEMA_VERSION, TABLES, order_of, told
 
 # table -> files, the command that writes them, what an analyst should know before the columns.
@@ -81,7 +82,7 @@ Types, units and descriptions below stand in the files too: `pyarrow.parquet.rea
 
 def document() -> str:
     """The whole page, in Markdown."""
-    return "\n".join([_HEAD, *(_section(name, schema) for name, schema in TABLES.items())])
+    return "\n".join([_HEAD, *(_section(name, stored(schema)) for name, schema in TABLES.items())])
 
 
 def _section(name: str, schema: pa.Schema) -> str:
@@ -112,9 +113,13 @@ def _row(name: str, field: pa.Field) -> str:
 
 def _kind(kind: pa.DataType) -> str:
     """An Arrow type in few words: list<string>, struct, timestamp[us, tz=UTC]."""
+    if pa.types.is_list(kind) and pa.types.is_struct(kind.value_type):
+        return f"list<({', '.join(field.name for field in kind.value_type)})>"
     if pa.types.is_list(kind):
         return f"list<{_kind(kind.value_type)}>"
-    return "struct" if pa.types.is_struct(kind) else str(kind)
+    if pa.types.is_struct(kind):
+        return "struct"
+    return str(kind)
 
 
 def _cell(text: str) -> str:

@@ -56,9 +56,21 @@ _PLAIN = {
 _SPLIT = {"embedding": "embedding.list.element"}
 
 
+def stored(schema: pa.Schema) -> pa.Schema:
+    """The schema in the file: maps are lists of (key, value), for Hugging Face's `datasets` knows no map."""
+    for place, field in enumerate(schema):
+        if pa.types.is_map(field.type):
+            schema = schema.set(place, field.with_type(_pairs_of(field.type)))
+    return schema
+
+
+def _pairs_of(kind: pa.MapType) -> pa.ListType:
+    return pa.list_(pa.struct([("key", kind.key_type), ("value", kind.item_type)]))
+
+
 def write_parquet(file: IO[bytes], schema: pa.Schema, chunks: Iterable[pa.Table]) -> int:
     """Write `chunks` as one Parquet file: zstd, statistics, page index, row groups by `_groups`. Returns the rows."""
-    count = 0
+    count, schema = 0, stored(schema)
     split = {path: "BYTE_STREAM_SPLIT" for name, path in _SPLIT.items() if name in schema.names}
     with pq.ParquetWriter(
         file,
@@ -107,8 +119,6 @@ def _repeated(schema: pa.Schema) -> list[str]:
 def _leaves(path: str, kind: pa.DataType) -> list[str]:
     if pa.types.is_struct(kind):
         return [leaf for inner in kind for leaf in _leaves(f"{path}.{inner.name}", inner.type)]
-    if pa.types.is_map(kind):
-        return [f"{path}.key_value.key", f"{path}.key_value.value"]
     if pa.types.is_list(kind):
         return _leaves(f"{path}.list.element", kind.value_type)
     return [] if pa.types.is_floating(kind) else [path]

@@ -139,7 +139,7 @@ def _span(clip: dict[str, Any], shots: int) -> Iterator[str]:
 def _scores(clip: dict[str, Any]) -> Iterator[str]:
     yield ""
     yield "scores"
-    why = dict(clip["score_errors"] or {})
+    why = {pair["key"]: pair["value"] for pair in clip["score_errors"] or ()}
     for name in SCORES:
         value = clip[name]
         told = _number(value) if value is not None else f"null: {why.get(name, 'not measured')}"

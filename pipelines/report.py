@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from curate.dataset import Dataset
 
 PAGE = Path(__file__).with_name("report_page")
+SCRIPTS = ("build", "funnel", "scores", "clips", "training", "page")  # in this order
 CARD = (
     "clip_id", "source_caption", "keep", "reason", "reasons", "uri", "start_s", "end_s", "n_frames", "fps",
     "width", "height", "camera", "motion", "luma", "black_ratio", "static_ratio", "sharpness", "text_area",
@@ -112,7 +113,8 @@ def gather(dataset: Dataset, config: ReportConfig) -> dict[str, Any]:
 
 def render(values: dict[str, Any]) -> str:
     """The page with its style, script and data inside. Nothing in `values` can become markup."""
-    style, script = (PAGE / "page.css").read_text("utf-8"), (PAGE / "page.js").read_text("utf-8")
+    style = (PAGE / "page.css").read_text("utf-8")
+    script = "\n".join((PAGE / f"{name}.js").read_text("utf-8") for name in SCRIPTS)
     # Only this very script may run, even if some text were to find its way into the markup.
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     data = json.dumps(_finite(values), allow_nan=False, separators=(",", ":"))

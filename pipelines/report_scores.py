@@ -41,7 +41,7 @@ def histograms(tables: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
     why = rows_of(
         tables,
         "SELECT e.key AS name, e.value AS why, count(*) AS n "
-        "FROM (SELECT unnest(map_entries(score_errors)) AS e FROM clips) GROUP BY ALL ORDER BY n DESC",
+        "FROM (SELECT unnest(score_errors) AS e FROM clips) GROUP BY ALL ORDER BY n DESC",
     )
     found = []
     for name in SCORES:
