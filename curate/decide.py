@@ -3,13 +3,15 @@
     decisions = decide(dataset.read("clips", NEEDED), DecideConfig())
 
 Each filter is a range over one column. A score that is null is kept or rejected as its range says, and the
-reason then says that it was null. Copies are found among the clips that passed every filter.
+reason then says that it was null. Copies are found among the clips that passed every filter. What a person said of a
+clip (`curate/overrides.py`) stands above all of it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -105,10 +107,14 @@ def needed(config: DecideConfig) -> list[str]:
     return [*NEEDED, *(["embedding", "embedding_model"] if semantic else [])]
 
 
-def decide(clips: pa.Table, config: DecideConfig) -> pa.Table:
+def decide(
+    clips: pa.Table, config: DecideConfig, overrides: Mapping[str, Mapping[str, Any]] | None = None
+) -> pa.Table:
     """The decisions table, one row per clip in the order of `clips` (columns needed(config)).
 
     A further column `bitrate` (bits per second of the source), if there is one, helps to choose among copies.
+    `overrides`: clip_id -> the row of overrides/ that counts. What it rejects stands for no copy; what it keeps is
+    kept beside its better copy, with the reasons that the rules had against it.
     """
     # To the microsecond: a difference of two times is not exact, and would fall short of a round bound.
     clips = clips.append_column("duration_s", pc.round(pc.subtract(clips["end_s"], clips["start_s"]), 6))
@@ -116,9 +122,15 @@ def decide(clips: pa.Table, config: DecideConfig) -> pa.Table:
     for name, limits in config.ranges().items():
         _apply(name, limits, clips[name], reasons)
 
-    passed = np.array([not why for why in reasons], dtype=bool)
-    copy_of = near_copies(clips, passed, config.copies) if config.copies.near else {}
     ids = clips["clip_id"].to_pylist()
+    words = [_word((overrides or {}).get(clip)) for clip in ids]
+    for why, (kept, told) in zip(reasons, words, strict=True):
+        if kept is False:
+            why.insert(0, f"override {told}")
+    by_hand = np.array([kept is True for kept, _ in words], dtype=bool)
+
+    passed = by_hand | np.array([not why for why in reasons], dtype=bool)
+    copy_of = near_copies(clips, passed, config.copies) if config.copies.near else {}
     duplicate_of: list[str | None] = [None] * len(ids)
     for row, (better, bits) in copy_of.items():
         duplicate_of[row] = ids[better]
@@ -129,16 +141,18 @@ def decide(clips: pa.Table, config: DecideConfig) -> pa.Table:
     cluster = np.full(len(ids), -1, np.int32)
     semantic = config.semantic
     if semantic.min_similarity is not None or semantic.balance:
-        passed = np.array([not why for why in reasons], dtype=bool)
+        passed = by_hand | np.array([not why for why in reasons], dtype=bool)
         cluster, same = semantic_copies(clips, passed, quality_order(clips), semantic)
         for row, (better, cosine) in same.items():
             duplicate_of[row] = ids[better]
             figure = f"cosine {cosine:.3f} >= {semantic.min_similarity:g}"
             reasons[row].append(f"semantic copy of {ids[better]} ({figure})")
         for row, (better, _) in copy_of.items():  # its original may now be a copy itself
-            duplicate_of[row] = duplicate_of[better] or ids[better]
+            is_copy = duplicate_of[better] is not None and not by_hand[better]
+            duplicate_of[row] = duplicate_of[better] if is_copy else ids[better]
 
-    keep = [not why for why in reasons]
+    keep = [bool(kept) or not why for kept, why in zip(by_hand, reasons, strict=True)]
+    rejected = [not kept for kept in keep]
     weight = (
         balance(cluster, np.array(keep, dtype=bool)) if semantic.balance else np.ones(len(ids), np.float32)
     )
@@ -146,15 +160,32 @@ def decide(clips: pa.Table, config: DecideConfig) -> pa.Table:
         [
             clips["clip_id"].combine_chunks(),
             pa.array(keep, pa.bool_()),
-            pa.array([why[0] if why else None for why in reasons], pa.string()),
+            pa.array(
+                [why[0] if out else None for out, why in zip(rejected, reasons, strict=True)], pa.string()
+            ),
             pa.array(reasons, pa.list_(pa.string())),
-            pa.array(duplicate_of, pa.string()),
+            pa.array(
+                [of if out else None for out, of in zip(rejected, duplicate_of, strict=True)], pa.string()
+            ),
             pa.array(cluster, pa.int32(), mask=cluster < 0),
             pa.array(weight),
+            pa.array(
+                [None if kept is None else f"{_VERB[kept]} {told}" for kept, told in words], pa.string()
+            ),
             pa.array([config_hash(config)] * len(ids), pa.string()),
         ],
         schema=DECISIONS,
     )
+
+
+_VERB = {True: "keep", False: "reject"}
+
+
+def _word(row: Mapping[str, Any] | None) -> tuple[bool | None, str]:
+    """What a row of overrides/ says (None: nothing), and who says so and why."""
+    if row is None or row["keep"] is None:
+        return None, ""
+    return row["keep"], f"by {row['author']}" + (f": {row['note']}" if row["note"] else "")
 
 
 def _apply(name: str, limits: Range, column: pa.ChunkedArray, reasons: list[list[str]]) -> None:

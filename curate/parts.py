@@ -11,7 +11,7 @@ step for ours: `Dataset.files` leaves out the new files until the journal says t
 then on. A reader that only lists the folder sees rows twice there from the first copy inside the store to the last
 removal: seconds, as the new files are written elsewhere before.
 
-Who calls must keep other writers of the table away (`recaption.one_writer.alone`).
+Who calls must keep other writers of the table away (`curate.one_writer.alone`).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from curate.dataset import Dataset
 
 FOLDER = "_state/parts"
-TABLES_OF_FILES = ("sources", "clips", "decisions", "captions")  # the others are one index each
+TABLES_OF_FILES = ("sources", "clips", "decisions", "overrides", "captions")  # the others are one index each
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
 _NO_EXCHANGE = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EXDEV)
 

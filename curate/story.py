@@ -52,6 +52,8 @@ def story(
         lines.append(f"{name:<14} {figure}  {' and '.join(bounds)}  {verdict}".rstrip())
     if decision["cluster"] is not None:
         lines.append(f"cluster {decision['cluster']}, weight {decision['weight']:.3f}")
+    if decision["override"] is not None:
+        lines.append(f"override       {decision['override']}")
     lines.append("kept" if decision["keep"] else "rejected: " + "; ".join(decision["reasons"]))
     copies = decisions.filter(pc.equal(decisions["duplicate_of"], clip["clip_id"]))["clip_id"].to_pylist()
     if copies:

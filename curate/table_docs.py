@@ -29,6 +29,11 @@ _ABOUT = {
         "Made anew in seconds from `clips` whenever the thresholds change; nothing is decoded for it. The rules stand "
         "in the file's metadata as `reelmill.rules`.",
     ),
+    "overrides": (
+        "overrides/*.parquet",
+        "serve",
+        "What people said against the rules. `decide` obeys the newest word on each clip and never writes here.",
+    ),
     "captions": (
         "captions/*.parquet",
         "recaption",

@@ -3,12 +3,13 @@
     table = migrate(pq.read_table(file))       # curate.dataset.conform then adds what columns are missing
 
 Columns that a version added need nothing here: they are null in the files of before. Whatever else changed has one
-small function in `MIGRATIONS`, so a file that is several versions old goes through several of them.
+small function in `MIGRATIONS`, and in `SQL_MIGRATIONS` for `reelmill query`; a file that is several versions old goes
+through several of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import pyarrow as pa
 
@@ -24,8 +25,25 @@ def _parents_of_one(captions: pa.Table) -> pa.Table:
     return captions.append_column("parent_ids", pa.array(parents, pa.list_(pa.string())))
 
 
+def _parents_in_sql(names: Collection[str]) -> str:
+    if "parent_ids" in names or "parent_id" not in names:
+        return "*"
+    return "*, CASE WHEN parent_id IS NOT NULL THEN [parent_id] END AS parent_ids"
+
+
+def _pairs_in_sql(names: Collection[str]) -> str:
+    """2 -> 3: score_errors was a map; `conform` reads both, and SQL must not see two types of one column."""
+    return "* REPLACE (map_entries(score_errors) AS score_errors)" if "score_errors" in names else "*"
+
+
 MIGRATIONS: dict[tuple[str, int], Callable[[pa.Table], pa.Table]] = {("captions", 1): _parents_of_one}
 """(table, version) -> what turns the rows of that version into those of the next."""
+
+SQL_MIGRATIONS: dict[tuple[str, int], Callable[[Collection[str]], str]] = {
+    ("captions", 1): _parents_in_sql,
+    ("clips", 2): _pairs_in_sql,
+}
+"""The same for DuckDB: (table, version) -> from the file's columns, what to SELECT."""
 
 
 def version_of(schema: pa.Schema, where: str) -> int:
@@ -47,6 +65,16 @@ def must_migrate(schema: pa.Schema, where: str) -> bool:
     """True if more than null columns lies between the version of a file and today's."""
     versions = range(version_of(schema, where), SCHEMA_VERSION)
     return any((told(schema, "table"), version) in MIGRATIONS for version in versions)
+
+
+def sql_migration(schema: pa.Schema, where: str) -> list[str]:
+    """What to SELECT from a file of this schema, one list after the other, to have today's columns."""
+    table, names = told(schema, "table"), schema.names
+    versions = range(version_of(schema, where), SCHEMA_VERSION)
+    steps = [
+        SQL_MIGRATIONS[table, version](names) for version in versions if (table, version) in SQL_MIGRATIONS
+    ]
+    return [step for step in steps if step != "*"]
 
 
 def migrate(table: pa.Table, where: str | None = None) -> pa.Table:

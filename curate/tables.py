@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 def _column(
@@ -170,16 +170,34 @@ CLIPS = _schema(
 DECISIONS = _schema(
     "decisions",
     _column("clip_id", pa.string(), "the clip decided on", nullable=False),
-    _column("keep", pa.bool_(), "true if no filter failed", nullable=False),
+    _column("keep", pa.bool_(), "true if no filter failed, or a person said so", nullable=False),
     _column("reason", pa.string(), "the first failing filter with its figure; null if kept"),
     _column("reasons", pa.list_(pa.string()), "every failing filter with its figure"),
     _column("duplicate_of", pa.string(), "clip_id of the better copy that is kept instead"),
     _column("cluster", pa.int32(), "semantic cluster, null until clustering has run"),
     _column("weight", pa.float32(), "sampling weight, 1 unless balancing is on", unit="1"),
+    _column(
+        "override",
+        pa.string(),
+        "the word of a person that stood above the rules: keep or reject, by whom, why",
+    ),
     _column("config_hash", pa.string(), "hash of the decision configuration that made this row"),
     row="clip: kept or not, and why",
     key="clip_id",
     order="clip_id",
+)
+
+OVERRIDES = _schema(
+    "overrides",
+    _column("override_id", pa.string(), "hex, of chance", nullable=False),
+    _column("clip_id", pa.string(), "the clip judged", nullable=False),
+    _column("keep", pa.bool_(), "keep or reject it, whatever the rules say; null takes the word back"),
+    _column("note", pa.string(), "why, in the person's words"),
+    _column("author", pa.string(), "who said so", nullable=False),
+    _column("created_at", pa.timestamp("us", tz="UTC"), "when it was said", nullable=False),
+    row="word of a person on a clip; the newest on a clip counts",
+    key="override_id",
+    order="clip_id created_at override_id",
 )
 
 CAPTIONS = _schema(
@@ -292,6 +310,7 @@ TABLES: dict[str, pa.Schema] = {
     "sources": SOURCES,
     "clips": CLIPS,
     "decisions": DECISIONS,
+    "overrides": OVERRIDES,
     "captions": CAPTIONS,
     "shards": SHARDS,
     "latents": LATENTS,

@@ -59,6 +59,7 @@ def card(config: CardConfig) -> None:
     """Write the card and its plots. Raises BadInput for a dataset that has not been curated."""
     from curate.dataset import Dataset
     from pipelines.card_data import gather
+    from pipelines.card_hub import refused
     from pipelines.card_plots import plots
     from pipelines.card_text import render
     from pipelines.query import connect
@@ -75,6 +76,10 @@ def card(config: CardConfig) -> None:
         write(data, "card", picture)
     write(render(config, found, sorted(pictures)).encode())
     print(f"card: {place}, with {len(pictures)} plots in card/")
+    for table in refused(dataset):
+        print(
+            f"The Hub cannot read {table}/ as an older Reelmill wrote it: run `reelmill compact` before you upload."
+        )
     unknown = [option for option in ("license", "source") if getattr(config, option) is None]
     if unknown:
         print("It says that these are unknown: " + ", ".join(f"--{option}" for option in unknown) + ".")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pipelines.card_hub import configs, features
+from pipelines.card_hub import configs
 from pipelines.query import rows_of
 from pipelines.query_examples import ASPECTS, LENGTHS
 from pipelines.report_data import funnel, views_of
@@ -21,7 +21,7 @@ class Figures:
     """See the module. Lists of rows are empty where their table does not exist.
 
     Attributes:
-        configs, features: what the Hub is told of the tables; see pipelines.card_hub.
+        configs: what the Hub is told of the tables; see pipelines.card_hub.
         counts: files, hours of footage, clips, kept clips, hours kept, clips in shards.
         funnel: stages as `pipelines.report_data.funnel` gives them.
         durations: seconds of clips that are kept, in 5, 25, 50, 75 and 95 % of them not exceeded; null without any.
@@ -38,7 +38,6 @@ class Figures:
     """
 
     configs: dict[str, str]
-    features: dict[str, list[dict[str, Any]]]
     counts: dict[str, Any]
     funnel: list[dict[str, Any]]
     durations: list[float] | None
@@ -89,7 +88,6 @@ def gather(dataset: Dataset, tables: duckdb.DuckDBPyConnection) -> Figures:
     words = "len(string_split(text, ' '))"
     return Figures(
         configs=configs(dataset),
-        features={table: found for table in ("clips",) if (found := features(tables, table))},
         counts=counts,
         funnel=funnel(tables),
         durations=quantiles[0]["q"],

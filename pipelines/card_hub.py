@@ -1,14 +1,13 @@
-"""What the Hugging Face Hub must be told to show the tables of a dataset: `configs` and `dataset_info` of its card."""
+"""What the Hugging Face Hub must be told to show the tables of a dataset: the `configs` of its card."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 if TYPE_CHECKING:
-    import duckdb
-
     from curate.dataset import Dataset
 
 
@@ -31,24 +30,15 @@ def configs(dataset: Dataset) -> dict[str, str]:
     return found
 
 
-def features(tables: duckdb.DuckDBPyConnection, table: str) -> list[dict[str, Any]] | None:
-    """The columns of a table in the words of `datasets`, without its maps; None for a table without any.
-
-    `datasets` knows no maps, and refuses a table that has one unless it is told which columns to read.
-    """
-    schema = tables.sql(f"FROM {table} LIMIT 0").to_arrow_table().schema
-    if not any(pa.types.is_map(column.type) for column in schema):
-        return None
+def refused(dataset: Dataset) -> list[str]:
+    """The tables that the Hub cannot read: files of version 2 and before hold a map, which `datasets` knows not."""
     return [
-        {"name": column.name, **_dtype(column.type)} for column in schema if not pa.types.is_map(column.type)
+        table
+        for table in ("clips",)
+        if any(_has_map(dataset, table, n) for n in dataset.files(table, ".parquet"))
     ]
 
 
-def _dtype(kind: pa.DataType) -> dict[str, Any]:
-    if pa.types.is_struct(kind):
-        return {"struct": [{"name": part.name, **_dtype(part.type)} for part in kind]}
-    if pa.types.is_list(kind):
-        inside = _dtype(kind.value_type)
-        return {"list": inside["dtype"] if set(inside) == {"dtype"} else inside}
-    names = {pa.float32(): "float32", pa.float64(): "float64"}  # Arrow calls them float and double
-    return {"dtype": names.get(kind, str(kind))}
+def _has_map(dataset: Dataset, table: str, name: str) -> bool:
+    with dataset.open(table, name) as file:
+        return any(pa.types.is_map(column.type) for column in pq.read_schema(file))

@@ -92,10 +92,7 @@ def _header(config: CardConfig, figures: Figures, name: str) -> str:
         "language": [lang for lang in figures.languages if _LANGUAGE.fullmatch(lang)],
         "size_categories": [next((told for limit, told in _SIZES.items() if count < limit), "n>10M")],
         "tags": ["video", "text-to-video", "video-captioning", *config.tags],
-        "configs": [_config(figures, table, path) for table, path in figures.configs.items()],
-        "dataset_info": [
-            {"config_name": table, "features": found} for table, found in figures.features.items()
-        ],
+        "configs": [_config(table, path) for table, path in figures.configs.items()],
     }
     header["configs"][0]["default"] = True
     return yaml.safe_dump(
@@ -103,10 +100,8 @@ def _header(config: CardConfig, figures: Figures, name: str) -> str:
     )
 
 
-def _config(figures: Figures, table: str, path: str) -> dict[str, Any]:
-    told = {"config_name": table, "data_files": [{"split": "train", "path": path}]}
-    columns = [feature["name"] for feature in figures.features.get(table, [])]
-    return told | ({"columns": columns} if columns else {})
+def _config(table: str, path: str) -> dict[str, Any]:
+    return {"config_name": table, "data_files": [{"split": "train", "path": path}]}
 
 
 def _summary(figures: Figures) -> str:

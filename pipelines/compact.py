@@ -22,12 +22,12 @@ class CompactConfig:
 
     Tables that consist of good files already are left alone, so it may be run again and again. Files that an older
     version wrote are written in today's schema. Do not run it while `curate`, `decide`, `shard` or `encode` writes the
-    same dataset; `recaption` may run, the two wait for each other. Parts of a caption run that has not ended are no
+    same dataset; `recaption` and `serve` may run, they wait for each other. Parts of a caption run that has not ended are no
     files of the table yet: the next `recaption` gathers them.
 
     Attributes:
         dataset: folder or URI of the dataset.
-        table: sources, clips, decisions or captions; all of them if not given.
+        table: sources, clips, decisions, overrides or captions; all of them if not given.
 
     Example:
         reelmill compact --dataset films.reel
@@ -43,7 +43,7 @@ def compact(config: CompactConfig) -> None:
     from curate.compact import compact as merge
     from curate.dataset import Dataset
     from curate.parts import TABLES_OF_FILES
-    from recaption.one_writer import alone
+    from curate.one_writer import alone
 
     if config.table not in (None, *TABLES_OF_FILES):
         raise BadInput(

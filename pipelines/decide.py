@@ -97,8 +97,9 @@ def _clips(dataset, rules: DecideConfig):  # type: ignore[no-untyped-def]
 
 def _decided(dataset, rules: DecideConfig):  # type: ignore[no-untyped-def]
     from curate.decide import decide as decide_clips
+    from curate.overrides import latest
 
-    return decide_clips(_clips(dataset, rules), rules)
+    return decide_clips(_clips(dataset, rules), rules, latest(dataset))
 
 
 def _story(dataset, config: DecideCommand) -> str:  # type: ignore[no-untyped-def]

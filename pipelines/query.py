@@ -44,7 +44,7 @@ WITH text AS (
 )
 SELECT clips.*,
        s.uri, s.status AS source_status, s.caption AS source_caption,
-       d.keep, d.reason, d.reasons, d.duplicate_of, d.cluster, d.weight,
+       d.keep, d.reason, d.reasons, d.duplicate_of, d.cluster, d.weight, d.override,
        text.caption_original, text.caption_short, text.caption_dense,
        coalesce(text.n_captions, 0) AS n_captions, coalesce(text.n_generated, 0) AS n_generated,
        h.shard, h.bucket
@@ -143,8 +143,10 @@ def connect(dataset: Dataset, file: Path | None = None) -> duckdb.DuckDBPyConnec
     """
     import duckdb
 
+    from curate.table_files import stored
     from curate.tables import TABLES
     from pipelines.query_files import PROTOCOL, ReadOnlyFiles
+    from pipelines.query_views import rows_in_sql
 
     parts = {table: _parts(dataset, table) for table in TABLES}
     connection = duckdb.connect()
@@ -162,17 +164,10 @@ def connect(dataset: Dataset, file: Path | None = None) -> duckdb.DuckDBPyConnec
     names = {}
     for table, schema in TABLES.items():
         names[table] = table if parts[table] else f"no_{table}"
+        connection.register(f"empty_{table}", stored(schema).empty_table())
         if parts[table]:
-            files = ", ".join(quote(f"{PROTOCOL}://{name}") for name in parts[table])
-            # Latents of several VAEs stand side by side; the folder tells which made a row.
-            vae_id = "EXCLUDE filename, regexp_extract(filename, '/latents/([^/]+)/', 1) AS vae_id"
-            is_latents = table == "latents"
-            connection.execute(
-                f"CREATE VIEW {table} AS SELECT * {vae_id if is_latents else ''} "
-                f"FROM read_parquet([{files}], union_by_name=true, filename={is_latents})"
-            )
+            connection.execute(f"CREATE VIEW {table} AS {rows_in_sql(dataset, table, parts[table])}")
         else:  # an empty stand-in, so that the joined view has all its columns
-            connection.register(f"empty_{table}", schema.empty_table())
             connection.execute(f"CREATE TEMP VIEW no_{table} AS FROM empty_{table}")
     if names["clips"] != "clips":
         if names["sources"] == "sources":

@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 
 from curate.dataset import Dataset, conform
 from curate.tables import CAPTIONS
-from recaption.one_writer import alone
+from curate.one_writer import alone
 
 FOLDER = "_state/captions"
 _REREADS = 5

@@ -45,11 +45,14 @@ CLIPS: dict[str, tuple[float | None, float, float | None, list[str]]] = {
 }  # fmt: skip
 
 
+WRITTEN = tuple(name for name in TABLES if name != "overrides")
+
+
 def clip_id(short: str) -> str:
     return short + "0" * 10
 
 
-def build(folder: Path, *, tables: tuple[str, ...] = tuple(TABLES)) -> Dataset:
+def build(folder: Path, *, tables: tuple[str, ...] = WRITTEN) -> Dataset:
     """Write the films into `folder`/films and the tables named into `folder`/dataset."""
     (folder / "films").mkdir(parents=True)
     dataset = Dataset(folder / "dataset")

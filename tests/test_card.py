@@ -11,16 +11,17 @@ from pathlib import Path
 
 import fsspec
 import matplotlib.image
-import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from huggingface_hub import DatasetCard
 from markdown_it import MarkdownIt
 from small_dataset import HOSTILE, build
 
 from curate.dataset import Dataset
+from curate.tables import CLIPS
 from pipelines.card import main
-from pipelines.card_hub import _dtype
 from pipelines.card_text import escaped
+from pipelines.compact import main as compact
 
 ROOT = Path(__file__).resolve().parents[1]
 ROWS = {
@@ -92,16 +93,20 @@ print(clips[0]["crop"], clips[0]["embedding"], clips[0]["end_s"], "score_errors"
     )
     *tables, first = done.stdout.splitlines()
     assert [line.split()[:2] for line in tables] == [[name, str(n)] for name, n in ROWS.items()], done.stderr
-    assert first == "{'x': 0, 'y': 0, 'w': 128, 'h': 72} [1.0, 0.0] 2.0 False"
+    assert first == "{'x': 0, 'y': 0, 'w': 128, 'h': 72} [1.0, 0.0] 2.0 True"
 
 
-def test_types_in_the_words_of_datasets() -> None:
-    assert _dtype(pa.float32()) == {"dtype": "float32"}
-    assert _dtype(pa.list_(pa.float64())) == {"list": "float64"}
-    assert _dtype(pa.list_(pa.struct([("a", pa.int32())]))) == {
-        "list": {"struct": [{"name": "a", "dtype": "int32"}]}
-    }
-    assert _dtype(pa.timestamp("us", tz="UTC")) == {"dtype": "timestamp[us, tz=UTC]"}
+def test_tables_that_the_hub_cannot_read_are_told(tmp_path: Path, capsys) -> None:
+    dataset = build(tmp_path)
+    part = tmp_path / "dataset" / "clips" / "part-00000.parquet"
+    old = dataset.read("clips").replace_schema_metadata({**CLIPS.metadata, b"reelmill.schema_version": b"2"})
+    pq.write_table(old, part)  # score_errors as a map
+    assert main(["--dataset", dataset.uri]) == 0
+    assert "The Hub cannot read clips/ as an older Reelmill wrote it" in capsys.readouterr().out
+    assert compact(["--dataset", dataset.uri, "--table", "clips"]) == 0
+    capsys.readouterr()
+    assert main(["--dataset", dataset.uri]) == 0
+    assert "cannot read" not in capsys.readouterr().out
 
 
 def test_figures_are_those_of_the_tables(text: str) -> None:

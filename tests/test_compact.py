@@ -153,7 +153,7 @@ def test_the_command_merges_what_is_there(tmp_path: Path, capsys: pytest.Capture
 
 
 def test_the_command_waits_for_who_writes_captions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from recaption.one_writer import alone
+    from curate.one_writer import alone
 
     dataset = small_parts(Dataset(tmp_path))
     merging = threading.Thread(target=main, args=(["--dataset", str(tmp_path), "--table=captions"],))

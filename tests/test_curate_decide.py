@@ -131,3 +131,58 @@ def test_a_near_copy_of_a_semantic_copy_names_the_clip_that_is_kept() -> None:
     )
     assert [row["keep"] for row in rows] == [True, False, False]
     assert [row["duplicate_of"] for row in rows] == [None, rows[0]["clip_id"], rows[0]["clip_id"]]
+
+
+# The word of a person ------------------------------------------------------------------------------------
+
+SAME = "f0f0f0f0f0f0f0f0-1234567890abcdef-00ff00ff00ff00ff"
+
+
+def judged(words: dict[int, tuple[bool | None, str | None]], *clips: dict) -> list[dict]:
+    """Decisions where Ann said (keep, note) of the clips with these numbers."""
+    overrides = {
+        clip(n)["clip_id"]: {"keep": keep, "note": note, "author": "ann"} for n, (keep, note) in words.items()
+    }
+    table = pa.Table.from_pylist(list(clips), schema=CLIPS)
+    return decide(table, DecideConfig(), overrides).to_pylist()
+
+
+def test_a_person_rejects_what_the_rules_keep() -> None:
+    said, other = judged({1: (False, "a watermark")}, clip(1), clip(2))
+    assert (said["keep"], said["reason"]) == (False, "override by ann: a watermark")
+    assert said["override"] == "reject by ann: a watermark"
+    assert reason_name(said["reason"]) == "override"
+    assert (other["keep"], other["override"]) == (True, None)
+
+
+def test_a_person_keeps_what_the_rules_reject_and_their_reasons_stay_to_be_read() -> None:
+    (said,) = judged({1: (True, None)}, clip(1, motion=0.1))
+    assert (said["keep"], said["reason"], said["override"]) == (True, None, "keep by ann")
+    assert said["reasons"] == ["motion 0.10 < 0.3"]
+
+
+def test_a_word_taken_back_is_none() -> None:
+    (said,) = judged({1: (None, "I was wrong")}, clip(1, motion=0.1))
+    assert (said["keep"], said["reason"], said["override"]) == (False, "motion 0.10 < 0.3", None)
+
+
+def test_what_a_person_rejects_stands_for_no_copy() -> None:
+    better, copy = clip(1, phash=SAME, width=1920, height=1080), clip(2, phash=SAME)
+    assert [row["keep"] for row in judged({}, better, copy)] == [True, False]
+    assert [row["keep"] for row in judged({1: (False, None)}, better, copy)] == [False, True]
+
+
+def test_a_copy_that_a_person_keeps_is_kept_beside_the_better_one() -> None:
+    better, copy = clip(1, phash=SAME, width=1920, height=1080), clip(2, phash=SAME)
+    first, second = judged({2: (True, None)}, better, copy)
+    assert first["keep"]
+    assert (second["keep"], second["duplicate_of"]) == (True, None)
+    assert "copy of" in second["reasons"][0]
+
+
+def test_a_clip_that_a_person_keeps_stands_for_its_copies() -> None:
+    kept, copy = judged(
+        {1: (True, None)}, clip(1, phash=SAME, motion=0.1, width=1920, height=1080), clip(2, phash=SAME)
+    )
+    assert kept["keep"]
+    assert (copy["keep"], copy["duplicate_of"]) == (False, kept["clip_id"])

@@ -14,6 +14,7 @@ RECORDS = {
     "curate.tables",
     "curate.dataset",
     "curate.errors",
+    "curate.one_writer",
     "curate.frames",
     "curate.shards",
     "curate.stage",

@@ -17,12 +17,12 @@ import pyarrow.parquet as pq
 import pytest
 import small_dataset
 
+from curate import one_writer
 from curate.dataset import Dataset
+from curate.one_writer import alone
 from curate.tables import CAPTIONS
 from pipelines import finish_captions as finishing
 from pipelines.engine import RayConfig
-from recaption import one_writer
-from recaption.one_writer import alone
 from recaption.table import TableChanged, commit, gather, known, replace, rows_of, update
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)

@@ -152,7 +152,8 @@ def test_datasets_knows_every_type_of_the_tables(table: str, tmp_path: Path) -> 
     from datasets import load_dataset
 
     schema = TABLES[table]
-    row = {f.name: None if f.nullable else (True if f.name == "keep" else "a") for f in schema}
+    values = {"keep": True, "created_at": datetime(2026, 11, 22, tzinfo=UTC)}
+    row = {f.name: None if f.nullable else values.get(f.name, "a") for f in schema}
     with (tmp_path / "t.parquet").open("wb") as file:
         write_parquet(file, schema, [pa.Table.from_pylist([row], schema=schema)])
     found = load_dataset(
