@@ -148,8 +148,11 @@ def judged(words: dict[int, tuple[bool | None, str | None]], *clips: dict) -> li
 
 
 def test_a_person_rejects_what_the_rules_keep() -> None:
-    said, other = judged({1: (False, "a watermark")}, clip(1), clip(2))
+    said, other, both = judged(
+        {1: (False, "a watermark"), 3: (False, None)}, clip(1), clip(2), clip(3, motion=0.1)
+    )
     assert (said["keep"], said["reason"]) == (False, "override by ann: a watermark")
+    assert both["reasons"] == ["override by ann", "motion 0.10 < 0.3"]
     assert said["override"] == "reject by ann: a watermark"
     assert reason_name(said["reason"]) == "override"
     assert (other["keep"], other["override"]) == (True, None)
