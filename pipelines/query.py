@@ -199,6 +199,8 @@ def explained(dataset: Dataset) -> Iterator[None]:
                 dataset.read("clips" if table == "dataset" else table)
         if told.startswith("Traceback"):  # raised by the dataset's file system
             told = told.splitlines()[-1].partition(": ")[2]
+        if "No such file" in told:
+            told += ". The table's files were replaced since this began: begin again."
         if "disabled by configuration" in told:
             told += (
                 ". SQL reads this dataset alone, and only --out writes; for other files see docs/query.md."

@@ -59,6 +59,7 @@ class Job:
             "FILMS": str(films),
             "OPENED": str(self.opened),
             "OMP_NUM_THREADS": "1",
+            "PYTHONFAULTHANDLER": "1",  # where a crash in native code happened
         }
 
     def start(self) -> subprocess.Popen[bytes]:
@@ -71,7 +72,8 @@ class Job:
         )
 
     def finish(self) -> None:
-        subprocess.run(self._words, check=True, capture_output=True, env=self._environment)
+        done = subprocess.run(self._words, capture_output=True, text=True, env=self._environment)
+        assert done.returncode == 0, done.stderr[-8_000:]
 
     def analyses(self) -> int:
         return len(self.opened.read_text().splitlines())

@@ -14,8 +14,9 @@ from moto_store import moto_store
 from small_dataset import build
 
 from curate.dataset import Dataset
+from curate.errors import BadInput
 from curate.tables import CAPTIONS
-from pipelines.query import connect, main
+from pipelines.query import connect, explained, main
 from pipelines.query_files import ReadOnlyFiles
 
 
@@ -86,6 +87,16 @@ def test_an_answer_is_not_written_into_the_dataset(uri: str, tmp_path: Path, cap
         assert main(["--dataset", uri, "--out", out, "FROM clips"]) == 2
         assert "it lies in the dataset, whose tables it could change" in capsys.readouterr().err
     assert not Path(inside).exists()
+
+
+def test_files_that_were_replaced_are_told(tmp_path: Path) -> None:
+    """`reelmill compact` gives a table new files while a prompt is open."""
+    dataset = build(tmp_path, tables=("sources", "clips"))
+    tables = connect(dataset)
+    part = tmp_path / "dataset" / "clips" / "part-00000.parquet"
+    part.rename(part.with_name("part-00000-1234.parquet"))
+    with pytest.raises(BadInput, match=r"replaced since this began: begin again\.$"), explained(dataset):
+        tables.sql("SELECT sum(motion) FROM clips").fetchall()
 
 
 def test_tables_in_memory_can_be_made(uri: str) -> None:
