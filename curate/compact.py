@@ -60,10 +60,10 @@ def compact(dataset: Dataset, table: str) -> Compacted | None:
     if not is_old and max(sizes.values()) <= LARGEST and (not small or len(sizes) == 1):
         return None
     names = _write(dataset, table, list(old), rows)
-    after = sum(int(dataset.fs.size(dataset.path(staging(table), name))) for name in names)
     try:
+        after = sum(int(dataset.fs.size(dataset.path(staging(table), name))) for name in names)
         swap(dataset, table, old)
-    except TableReplaced as error:
+    except (TableReplaced, FileNotFoundError) as error:
         recover(dataset, table)
         raise BadInput(
             f"{dataset.uri}: the {table} table was replaced while its files were merged; it stands as the other "

@@ -11,7 +11,7 @@ step for ours: `Dataset.files` leaves out the new files until the journal says t
 then on. A reader that only lists the folder sees rows twice there from the first copy inside the store to the last
 removal: seconds, as the new files are written elsewhere before.
 
-Who calls must keep other writers of the table away (`curate.one_writer.alone`).
+Who calls must keep other writers of the table away (`curate.one_writer.alone`), as all our commands do.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def swap(dataset: Dataset, table: str, old: dict[str, str]) -> None:
     The names of staged files must be new ones: a reader that listed the folder before must not find others' rows.
     """
     new = dataset.files(staging(table), ".parquet")
-    if versions(dataset, table) != old:
+    if versions(dataset, table) != old or not new:  # or another writer cleared what was staged
         raise TableReplaced
     if _can_exchange(dataset, table, old) and _exchange(dataset.path(staging(table)), dataset.path(table)):
         dataset.remove(staging(table))  # the old files, by now

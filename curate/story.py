@@ -45,7 +45,8 @@ def story(
         most = [] if limits.max is None else [f"<= {limits.max:g}"]
         bounds = least + most
         failed = any(reason_name(reason) == name for reason in decision["reasons"])
-        verdict = "rejects" if failed else "passes" if bounds else "no limit"
+        rejects = "would reject" if decision["keep"] else "rejects"
+        verdict = rejects if failed else "passes" if bounds else "no limit"
         if value is None and bounds:
             verdict = f"null -> {limits.if_null}"
         figure = f"{value:.4g}" if value is not None else f"null ({errors.get(name, 'no reason recorded')})"
@@ -53,7 +54,9 @@ def story(
     if decision["cluster"] is not None:
         lines.append(f"cluster {decision['cluster']}, weight {decision['weight']:.3f}")
     if decision["override"] is not None:
-        lines.append(f"override       {decision['override']}")
+        lines.append(f"by hand        {decision['override']}")
+    if decision["keep"]:
+        lines += [f"in spite of    {reason}" for reason in decision["reasons"] if "copy of" in reason]
     lines.append("kept" if decision["keep"] else "rejected: " + "; ".join(decision["reasons"]))
     copies = decisions.filter(pc.equal(decisions["duplicate_of"], clip["clip_id"]))["clip_id"].to_pylist()
     if copies:

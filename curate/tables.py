@@ -172,7 +172,11 @@ DECISIONS = _schema(
     _column("clip_id", pa.string(), "the clip decided on", nullable=False),
     _column("keep", pa.bool_(), "true if no filter failed, or a person said so", nullable=False),
     _column("reason", pa.string(), "the first failing filter with its figure; null if kept"),
-    _column("reasons", pa.list_(pa.string()), "every failing filter with its figure"),
+    _column(
+        "reasons",
+        pa.list_(pa.string()),
+        "every failing filter with its figure; if a person keeps the clip, what the rules had against it",
+    ),
     _column("duplicate_of", pa.string(), "clip_id of the better copy that is kept instead"),
     _column("cluster", pa.int32(), "semantic cluster, null until clustering has run"),
     _column("weight", pa.float32(), "sampling weight, 1 unless balancing is on", unit="1"),
@@ -191,6 +195,11 @@ OVERRIDES = _schema(
     "overrides",
     _column("override_id", pa.string(), "hex, of chance", nullable=False),
     _column("clip_id", pa.string(), "the clip judged", nullable=False),
+    _column("source_id", pa.string(), "the source that it is cut from"),
+    _column(
+        "start_s", pa.float64(), "where it begins in the source, as it was cut when this was said", unit="s"
+    ),
+    _column("end_s", pa.float64(), "where it ended then", unit="s"),
     _column("keep", pa.bool_(), "keep or reject it, whatever the rules say; null takes the word back"),
     _column("note", pa.string(), "why, in the person's words"),
     _column("author", pa.string(), "who said so", nullable=False),

@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curate.dataset import Dataset
+from curate.one_writer import alone
 from curate.probe import InputFile
 from curate.sources import UNIT
 from curate.stage import Resources
@@ -139,8 +140,10 @@ def drop_superseded(dataset: Dataset, current: dict[str, str]) -> None:
 def write_tables(dataset: Dataset) -> tuple[int, int]:
     """Make sources/ and clips/ from the committed units. Returns the numbers of rows."""
     names = [UnitName.parse(name) for name in dataset.files(FOLDER, ".parquet")]
-    n_sources = dataset.write("sources", _sources(dataset, names))
-    n_clips = dataset.write("clips", _clips(dataset, names))
+    with alone(dataset, "sources"):
+        n_sources = dataset.write("sources", _sources(dataset, names))
+    with alone(dataset, "clips"):
+        n_clips = dataset.write("clips", _clips(dataset, names))
     return n_sources, n_clips
 
 

@@ -21,9 +21,9 @@ class CompactConfig:
     """Merge the small files of a dataset's tables into files of 128 to 512 MB, sorted by key.
 
     Tables that consist of good files already are left alone, so it may be run again and again. Files that an older
-    version wrote are written in today's schema. Do not run it while `curate`, `decide`, `shard` or `encode` writes the
-    same dataset; `recaption` and `serve` may run, they wait for each other. Parts of a caption run that has not ended are no
-    files of the table yet: the next `recaption` gathers them.
+    version wrote are written in today's schema. Other commands may run meanwhile: those that write the same table wait
+    for each other. Parts of a caption run that has not ended are no files of the table yet: the next `recaption`
+    gathers them.
 
     Attributes:
         dataset: folder or URI of the dataset.
@@ -42,8 +42,8 @@ def compact(config: CompactConfig) -> None:
     """Merge, and print a line per table. Raises BadInput for a table or dataset that does not exist."""
     from curate.compact import compact as merge
     from curate.dataset import Dataset
-    from curate.parts import TABLES_OF_FILES
     from curate.one_writer import alone
+    from curate.parts import TABLES_OF_FILES
 
     if config.table not in (None, *TABLES_OF_FILES):
         raise BadInput(

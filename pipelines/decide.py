@@ -44,11 +44,27 @@ def decide(config: DecideCommand) -> None:
     else:
         write_decisions(dataset, config.rules)
         print(funnel_text(dataset))
+        if lost := words_without_clips(dataset):
+            print(
+                f"words  {lost} of people's words (overrides/) are on clips that are no longer there: their films were "
+                "cut anew, or have gone. They tell source_id, start_s and end_s."
+            )
 
 
 def write_decisions(dataset, rules: DecideConfig) -> None:  # type: ignore[no-untyped-def]
     """Replace decisions/ by what `rules` say of clips/; the rules are noted in the same file."""
-    dataset.write("decisions", _decided(dataset, rules), {"rules": json.dumps(asdict(rules))})
+    from curate.one_writer import alone
+
+    with alone(dataset, "decisions"):
+        dataset.write("decisions", _decided(dataset, rules), {"rules": json.dumps(asdict(rules))})
+
+
+def words_without_clips(dataset) -> int:  # type: ignore[no-untyped-def]
+    """How many clips that somebody overruled are not in clips/ any more."""
+    from curate.overrides import latest
+
+    words = {clip for clip, word in latest(dataset).items() if word["keep"] is not None}
+    return len(words.difference(dataset.read("clips", ["clip_id"])["clip_id"].to_pylist())) if words else 0
 
 
 def stored_rules(dataset) -> dict | None:  # type: ignore[no-untyped-def]

@@ -72,6 +72,8 @@ def story(tables: duckdb.DuckDBPyConnection, wanted: str) -> Iterator[str]:
         yield "decision    none yet: run `reelmill decide --dataset URI`"
     for decision in decisions:
         yield from _decision(decision)
+    for word in rows("overrides", "clip_id = ? ORDER BY created_at DESC, override_id DESC"):
+        yield from _wrapped("word", _word(word))
     copies = [row["clip_id"] for row in rows("decisions", "duplicate_of = ? ORDER BY clip_id")]
     if copies:
         yield from _wrapped("copies", f"{', '.join(copies)} (rejected in favour of this clip)")
@@ -153,13 +155,25 @@ def _scores(clip: dict[str, Any]) -> Iterator[str]:
 
 def _decision(decision: dict[str, Any]) -> Iterator[str]:
     reasons = decision["reasons"] or []
-    yield from _wrapped("decision", "kept" if decision["keep"] else f"rejected: {decision['reason']}")
-    for reason in reasons[1:]:
-        yield from _wrapped("", f"also: {reason}")
+    if decision["keep"]:
+        told = f"kept, by hand: {decision['override']}" if decision["override"] else "kept"
+        yield from _wrapped("decision", told)
+        for reason in reasons:
+            yield from _wrapped("", f"in spite of: {reason}")
+    else:
+        yield from _wrapped("decision", f"rejected: {decision['reason']}")
+        for reason in reasons[1:]:
+            yield from _wrapped("", f"also: {reason}")
     if decision["duplicate_of"]:
         yield from _wrapped("", f"a copy of {decision['duplicate_of']}")
     if decision["keep"]:
         yield from _wrapped("", f"weight {_number(decision['weight'])}")
+
+
+def _word(word: dict[str, Any]) -> str:
+    said = {True: "keep it", False: "reject it", None: "what was said is taken back"}[word["keep"]]
+    note = f": {word['note']}" if word["note"] else ""
+    return f"{word['author']}, {word['created_at']:%Y-%m-%d %H:%M} UTC, {said}{note}"
 
 
 def _caption(caption: dict[str, Any]) -> Iterator[str]:

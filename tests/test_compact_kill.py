@@ -170,3 +170,28 @@ def test_a_table_that_is_replaced_meanwhile_stands(tmp_path: Path, monkeypatch: 
         compact(dataset, "captions")
     assert len(dataset.files("captions")) == N_PARTS
     assert not list((tmp_path / "_state").rglob("*.parquet"))
+
+
+def test_a_table_that_is_written_anew_meanwhile_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By one of us that did not wait: `Dataset.write` clears what `compact` had staged."""
+    dataset = small_parts(Dataset(tmp_path))
+    write = curate.compact._write
+
+    def write_late(*args: Any) -> list[str]:
+        names = write(*args)
+        dataset.write("captions", pa.Table.from_pylist(ROWS[:2], schema=CAPTIONS))
+        return names
+
+    monkeypatch.setattr(curate.compact, "_write", write_late)
+    with pytest.raises(BadInput, match="the captions table was replaced while its files were merged"):
+        compact(dataset, "captions")
+    assert ids(dataset) == sorted(row["caption_id"] for row in ROWS[:2])
+
+
+def test_what_is_no_longer_staged_replaces_nothing(tmp_path: Path) -> None:
+    dataset = small_parts(Dataset(tmp_path))
+    with pytest.raises(curate.parts.TableReplaced):
+        curate.parts.swap(dataset, "captions", curate.parts.versions(dataset, "captions"))
+    assert len(dataset.files("captions")) == N_PARTS

@@ -138,13 +138,15 @@ def test_a_near_copy_of_a_semantic_copy_names_the_clip_that_is_kept() -> None:
 SAME = "f0f0f0f0f0f0f0f0-1234567890abcdef-00ff00ff00ff00ff"
 
 
-def judged(words: dict[int, tuple[bool | None, str | None]], *clips: dict) -> list[dict]:
+def judged(
+    words: dict[int, tuple[bool | None, str | None]], *clips: dict, config: DecideConfig | None = None
+) -> list[dict]:
     """Decisions where Ann said (keep, note) of the clips with these numbers."""
     overrides = {
         clip(n)["clip_id"]: {"keep": keep, "note": note, "author": "ann"} for n, (keep, note) in words.items()
     }
     table = pa.Table.from_pylist(list(clips), schema=CLIPS)
-    return decide(table, DecideConfig(), overrides).to_pylist()
+    return decide(table, config or DecideConfig(), overrides).to_pylist()
 
 
 def test_a_person_rejects_what_the_rules_keep() -> None:
@@ -189,3 +191,47 @@ def test_a_clip_that_a_person_keeps_stands_for_its_copies() -> None:
     )
     assert kept["keep"]
     assert (copy["keep"], copy["duplicate_of"]) == (False, kept["clip_id"])
+
+
+def alike(number: int, at: float, **columns: object) -> dict:
+    """A clip whose embedding lies at the angle `at`; the nearer two of them, the more alike."""
+    return clip(number, embedding=[np.cos(at), np.sin(at)], embedding_model="a", **columns)
+
+
+SEMANTIC = DecideConfig(semantic=SemanticConfig(min_similarity=0.95))
+
+
+def test_semantic_copies_and_the_word_of_a_person() -> None:
+    best, worse = alike(1, 0.0, width=1920, height=1080), alike(2, 0.1)
+    assert [r["keep"] for r in judged({}, best, worse, config=SEMANTIC)] == [True, False]
+    for words, keep, of in (
+        ({1: (False, None)}, [False, True], [None, None]),  # what is rejected stands for none
+        ({2: (True, None)}, [True, True], [None, None]),  # and what is kept stays
+    ):
+        rows = judged(words, best, worse, config=SEMANTIC)
+        assert [r["keep"] for r in rows] == keep
+        assert [r["duplicate_of"] for r in rows] == of
+    still = alike(1, 0.0, width=1920, height=1080, motion=0.1)
+    rows = judged({1: (True, None)}, still, worse, config=SEMANTIC)
+    assert [r["keep"] for r in rows] == [True, False]
+    assert rows[1]["duplicate_of"] == rows[0]["clip_id"]
+
+
+def test_a_near_copy_of_a_semantic_copy_that_a_person_keeps_names_that_one() -> None:
+    rows = judged(
+        {2: (True, None)},
+        alike(1, 0.0, phash="0f0a3f0f1f0c0f0f-9234a67b90f1cde0-f300ff12ff00ff04", width=1280, height=720),
+        alike(2, 0.1, phash=SAME),
+        alike(3, 0.1, phash=SAME, width=320, height=180),
+        config=SEMANTIC,
+    )
+    assert [r["keep"] for r in rows] == [True, True, False]
+    assert rows[2]["duplicate_of"] == rows[1]["clip_id"]
+
+
+def test_what_a_person_keeps_or_rejects_counts_in_the_balance() -> None:
+    config = DecideConfig(semantic=SemanticConfig(balance=True))
+    clips = [alike(1, 0.0), alike(2, 0.0, motion=0.1), alike(3, 0.0)]
+    rows = judged({2: (True, None), 3: (False, None)}, *clips, config=config)
+    assert [r["keep"] for r in rows] == [True, True, False]
+    assert [r["cluster"] for r in rows] == [0, 0, None]

@@ -10,6 +10,7 @@ import pytest
 from curate.dataset import Dataset
 from curate.decide import DecideConfig
 from curate.errors import BadInput
+from curate.overrides import put
 from curate.tables import CLIPS, SOURCES
 from pipelines.decide import main, rules_in_force, stored_rules
 
@@ -43,6 +44,20 @@ def test_what_if_prints_the_change_and_writes_nothing(
         "e.g. ab2 rejected: motion is null",
     ]
     assert {path: path.read_bytes() for path in Path(folder).rglob("*") if path.is_file()} == before
+
+
+def test_other_rules_are_tried_with_the_word_of_people(
+    folder: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--dataset", folder]) == 0
+    put(Dataset(folder), "aa1", keep=True, author="ann", note="wanted")
+    capsys.readouterr()
+    assert main(["--dataset", folder, "--what-if=motion.min=0.4", "--what-if=motion.if_null=reject"]) == 0
+    assert capsys.readouterr().out.startswith("kept   2 -> 1 (-1) of 2")
+    assert main(["--dataset", folder, "--rules.motion.min=0.5", "--explain", "aa1"]) == 0
+    told = capsys.readouterr().out
+    assert "motion         0.35  >= 0.5  would reject" in told
+    assert told.endswith("by hand        keep by ann: wanted\nkept\n")
 
 
 def test_explain_tells_figures_limits_and_why_a_score_is_null(

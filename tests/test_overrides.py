@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import threading
-from datetime import timedelta
+from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from small_dataset import build, clip_id
 
+import curate.overrides
+import curate.shard_plan
 import pipelines.compact
 import pipelines.decide
+import pipelines.inspect
+import recaption.plan
 from curate.dataset import Dataset
 from curate.errors import BadInput
+from curate.funnel import count_funnel
 from curate.overrides import latest, put
 from curate.tables import CAPTIONS, CLIPS, OVERRIDES
 from pipelines.query import connect, rows_of
@@ -71,24 +77,67 @@ def test_decide_obeys_and_never_writes_them(dataset: Dataset, capsys: pytest.Cap
     assert {path: path.read_bytes() for path in Path(dataset.path("overrides")).iterdir()} == before
     assert "override" in capsys.readouterr().out  # the funnel names it
     assert pipelines.decide.main(["--dataset", dataset.uri, "--explain", OTHER]) == 0
-    assert "override       keep by ann: wanted: black\nkept" in capsys.readouterr().out
+    assert "by hand        keep by ann: wanted: black\nkept" in capsys.readouterr().out
+    assert pipelines.inspect.main(["--dataset", dataset.uri, "--clip", OTHER]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "decision kept, by hand: keep by ann: wanted: black in spite of: black_ratio 1.00 > 0.5" in told
+    assert "UTC, keep it: wanted: black" in told
     put(dataset, ONE, keep=None, author="ben")
     put(dataset, OTHER, keep=None, author="ben")
     assert pipelines.decide.main(["--dataset", dataset.uri, *rules]) == 0
     assert (kept(dataset)[ONE], kept(dataset)[OTHER]) == (True, False)
 
 
-def test_a_word_on_a_clip_that_has_gone_is_kept_and_does_no_harm(dataset: Dataset) -> None:
-    put(dataset, "0" * 12, keep=True, author="ann")
+def test_a_word_on_a_clip_that_has_gone_is_kept_and_told(
+    dataset: Dataset, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Other settings of the shots give clips of other ids."""
+    put(dataset, ONE, keep=True, author="ann")
+    put(dataset, OTHER, keep=False, author="ann")
+    clips = dataset.read("clips")
+    dataset.write("clips", clips.filter(pc.not_equal(clips["clip_id"], ONE)))
     assert pipelines.decide.main(["--dataset", dataset.uri]) == 0
-    assert set(kept(dataset)) == set(dataset.read("clips", ["clip_id"])["clip_id"].to_pylist())
-    assert latest(dataset)["0" * 12]["keep"]
+    assert "words  1 of people's words" in capsys.readouterr().out
+    assert set(kept(dataset)) == set(clips["clip_id"].to_pylist()) - {ONE}
+    word = latest(dataset)[ONE]
+    assert (word["source_id"], word["start_s"], word["end_s"]) == ("a" * 32, 0.0, 2.0)
+
+
+def test_a_word_on_no_clip_is_refused(dataset: Dataset) -> None:
+    for unknown in ("0" * 12, "", ONE[:6]):
+        with pytest.raises(BadInput, match="there is no clip"):
+            put(dataset, unknown, keep=True, author="ann")
+
+
+def test_the_later_word_counts_though_the_clock_went_back(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = put(dataset, ONE, keep=False, author="ann")["created_at"]
+
+    class Slow(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
+            return before - timedelta(hours=1)
+
+    monkeypatch.setattr(curate.overrides, "datetime", Slow)
+    assert put(dataset, ONE, keep=True, author="ben")["created_at"] > before
+    assert latest(dataset)[ONE]["author"] == "ben"
+
+
+def test_many_words_are_few_files(dataset: Dataset) -> None:
+    for n in range(curate.overrides.MOST_FILES + 3):
+        put(dataset, ONE, keep=n % 2 == 0, author=f"{n}")
+    assert len(dataset.files("overrides", ".parquet")) == 3
+    assert [row["author"] for row in dataset.read("overrides").sort_by("created_at").to_pylist()] == [
+        f"{n}" for n in range(curate.overrides.MOST_FILES + 3)
+    ]
+    assert latest(dataset)[ONE]["keep"] is True
 
 
 def test_many_speak_while_compact_runs_and_no_word_is_lost(dataset: Dataset) -> None:
     def speak(author: str) -> None:
         for n in range(12):
-            put(dataset, f"{n:012}", keep=True, author=author)
+            put(dataset, ONE, keep=True, author=author, note=f"{n:02}")
 
     people = [threading.Thread(target=speak, args=(name,)) for name in ("ann", "ben", "eve")]
     for person in people:
@@ -100,9 +149,23 @@ def test_many_speak_while_compact_runs_and_no_word_is_lost(dataset: Dataset) -> 
             merged += 1
     assert merged
     told = dataset.read("overrides").to_pylist()
-    assert sorted((r["author"], r["clip_id"]) for r in told) == [
-        (name, f"{n:012}") for name in ("ann", "ben", "eve") for n in range(12)
+    assert sorted((r["author"], r["note"]) for r in told) == [
+        (name, f"{n:02}") for name in ("ann", "ben", "eve") for n in range(12)
     ]
+
+
+def test_what_a_person_keeps_goes_on_though_the_rules_have_reasons(dataset: Dataset) -> None:
+    put(dataset, OTHER, keep=True, author="ann")
+    pipelines.decide.write_decisions(dataset, pipelines.decide.DecideConfig())
+    decided = {row["clip_id"]: row for row in dataset.read("decisions").to_pylist()}
+    assert decided[OTHER]["reasons"]
+    wanted = {clip for clip, row in decided.items() if row["keep"]}
+    assert OTHER in wanted
+    assert {clip.span.clip_id for clip in recaption.plan.kept_clips(dataset)} == wanted
+    assert set(curate.shard_plan.kept_clips(dataset).clips) == wanted
+    found = count_funnel(dataset)
+    assert (found.kept, found.kept_by_hand) == (len(wanted), 1)
+    assert f"{len(wanted)} kept (1 by hand)" in found.text()
 
 
 def test_sql_sees_them(dataset: Dataset) -> None:
