@@ -10,6 +10,7 @@ from pipelines.report_pictures import as_uri
 
 if TYPE_CHECKING:
     from curate.dataset import Dataset
+    from pipelines.report_budget import Budget
 
 POINTS = 400
 SAMPLES = 12
@@ -17,8 +18,11 @@ SAMPLE_BYTES = 1_500_000
 _KINDS = {".mp4": "video/mp4", ".png": "image/png", ".webp": "image/webp", ".jpg": "image/jpeg"}
 
 
-def runs(folder: Dataset, below: str) -> list[dict[str, Any]]:
-    """Every run under `below` (`""`: the folder itself is the run) that has a metrics.jsonl."""
+def runs(folder: Dataset, below: str, budget: Budget | None = None) -> list[dict[str, Any]]:
+    """Every run under `below` (`""`: the folder itself is the run) that has a metrics.jsonl.
+
+    `budget`: bytes that the samples of all runs may take in the page; None for no bound.
+    """
     names = folder.files(below) if below else folder.files("")
     found = []
     for name in names:
@@ -27,11 +31,11 @@ def runs(folder: Dataset, below: str) -> list[dict[str, Any]]:
         run = name.rpartition("/")[0]
         prefix = "/".join(part for part in (below, run) if part)
         title = run or folder.uri.rstrip("/").rpartition("/")[2]
-        found.append(_run(folder, prefix, title))
+        found.append(_run(folder, prefix, title, budget))
     return found
 
 
-def _run(folder: Dataset, prefix: str, name: str) -> dict[str, Any]:
+def _run(folder: Dataset, prefix: str, name: str, budget: Budget | None) -> dict[str, Any]:
     path = [prefix] if prefix else []
     rows = read_metrics(folder.read_bytes(*path, "metrics.jsonl"))
     # Null where all steps of a row were skipped: their loss was not finite.
@@ -47,7 +51,7 @@ def _run(folder: Dataset, prefix: str, name: str) -> dict[str, Any]:
         "val_points": thin([point for point in checks if math.isfinite(point[1])], POINTS),
         "not_finite": sum(not math.isfinite(loss) for _, loss in losses),
         "last": {k: v for k, v in last.items() if isinstance(v, int | float) and math.isfinite(v)},
-        **samples(folder, "/".join([*path, "samples"])),
+        **samples(folder, "/".join([*path, "samples"]), budget),
     }
 
 
@@ -79,7 +83,7 @@ def thin(points: list[tuple[int, float]], most: int) -> list[list[float]]:
     return [[group[-1][0], sum(loss for _, loss in group) / len(group)] for group in groups]
 
 
-def samples(folder: Dataset, below: str) -> dict[str, Any]:
+def samples(folder: Dataset, below: str, budget: Budget | None = None) -> dict[str, Any]:
     """Pictures and videos as data: URIs, pictures first; those too large or too many are only named."""
     shown: list[dict[str, str]] = []
     left_out: list[str] = []
@@ -87,11 +91,12 @@ def samples(folder: Dataset, below: str) -> dict[str, Any]:
     for name in sorted(names, key=lambda name: (not _kind(name).startswith("image"), name)):
         path = [below, name] if below else [name]
         data = folder.read_bytes(*path) if len(shown) < SAMPLES else b""
-        if not data or len(data) > SAMPLE_BYTES:
+        kind = _kind(name)
+        uri = as_uri(data, kind)
+        if not data or len(data) > SAMPLE_BYTES or (budget and not budget.take(len(uri))):
             left_out.append(name)
         else:
-            kind = _kind(name)
-            shown.append({"name": name, "kind": kind.partition("/")[0], "uri": as_uri(data, kind)})
+            shown.append({"name": name, "kind": kind.partition("/")[0], "uri": uri})
     return {"samples": shown, "samples_left_out": left_out}
 
 

@@ -1,43 +1,48 @@
-"""The scores of a dataset as the report draws them: binned, kept beside rejected, with the limits applied."""
+"""The scores of a dataset as the report draws them: binned, kept beside rejected, with the rules in force."""
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 
+from curate.decide import DecideConfig
 from curate.tables import CLIPS, describe
 from pipelines.query import rows_of
+from pipelines.report_bins import bars, passing, stops
 from pipelines.report_data import views_of
+from pipelines.report_rules import command, limits, limits_by_reasons
 
 if TYPE_CHECKING:
     import duckdb
 
 SCORES = (
-    "duration_s", "motion", "luma", "black_ratio", "static_ratio", "sharpness", "text_area", "overlay_area",
-    "aesthetic", "clip_text_sim", "nsfw",
+    "duration_s", "motion", "object_motion", "luma", "black_ratio", "static_ratio", "sharpness", "text_area",
+    "overlay_area", "aesthetic", "clip_text_sim", "embedding_spread", "nsfw",
 )  # fmt: skip
-BINS = 36
-_LIMIT = re.compile(r"(\w+) \S+ ([<>]) (\S+)")
+# Of these a high figure is unwelcome: a slider for one that has no rule tries a greatest value.
+_UNWELCOME = {"black_ratio", "static_ratio", "text_area", "overlay_area", "embedding_spread", "nsfw"}
+_RATIOS = ((21, 9), (2, 1), (16, 9), (3, 2), (4, 3), (5, 4), (1, 1), (4, 5), (3, 4), (2, 3), (9, 16))
 
 
-def histograms(tables: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
-    """Per score: bins of kept and of rejected clips, nulls with their reasons, and the limits applied.
+def histograms(
+    tables: duckdb.DuckDBPyConnection, rules: DecideConfig | None = None, uri: str | None = None
+) -> list[dict[str, Any]]:
+    """Per score: bins of kept and of rejected clips, nulls with their reasons, limits, and counts for a slider.
 
-    The limits are read from the reasons in decisions/, so the lines drawn are those that rejected clips.
+    The limits are those of `rules`, the rules in force; without them, those that the reasons in decisions/ name.
+    `all` counts every clip below and above each of `stops`; `free` only those that no other rule rejects, so that
+    what passes, and `by_hand`, would be kept in the end (copies aside: `reelmill decide` looks for them anew).
+    `command` changes a bound, if `uri` tells the dataset; where there is none, `no_command` may say why.
     """
     views = views_of(tables)
     if "clips" not in views:
         return []
-    joined = "LEFT JOIN decisions USING (clip_id)" if "decisions" in views else ""
-    keep = "coalesce(keep, true)" if joined else "true"
-    columns = ", ".join(f"{name}::DOUBLE AS {name}" for name in SCORES if name != "duration_s")
-    table = tables.sql(
-        f"SELECT {keep} AS keep, end_s - start_s AS duration_s, {columns} FROM clips {joined}"
-    ).to_arrow_table()
-    kept = table["keep"].to_numpy()
-    limits = _limits(tables) if joined else {}
+    has_decisions = "decisions" in views
+    table = _values(tables, has_decisions)
+    kept, by_hand = table["keep"].to_numpy(), table["by_hand"].to_numpy()
+    ruled = limits(rules) if rules else limits_by_reasons(tables) if has_decisions else {}
     why = rows_of(
         tables,
         "SELECT e.key AS name, e.value AS why, count(*) AS n "
@@ -46,53 +51,69 @@ def histograms(tables: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
     found = []
     for name in SCORES:
         values = table[name].to_numpy()  # float64, NaN where null
-        reasons = [f"{row['why']} ({row['n']})" for row in why if row["name"] == name][:3]
+        rule = ruled.get(name, {"limits": [], "if_null": "keep"})
+        bounds = [limit["bound"] for limit in rule["limits"]]
+        at = stops(values, bounds)
+        is_single = name != "duration_s" and CLIPS.field(name).type == pa.float32()
+        exact = np.float32 if is_single else np.float64
+        free = table[f"free_{name}"].to_numpy() & ~by_hand
         found.append(
-            {"name": name, "about": _about(name), "limits": limits.get(name, []), "reasons": reasons}
-            | _binned(values, kept, [limit["bound"] for limit in limits.get(name, [])])
+            {
+                "name": name,
+                "about": _about(name),
+                "reasons": [f"{row['why']} ({row['n']})" for row in why if row["name"] == name][:3],
+                "tries": ">" if name in _UNWELCOME else "<",
+                "stops": at,
+                "all": passing(values, at, exact),
+                "free": passing(values[free], at, exact),
+                "by_hand": int(by_hand.sum()),
+            }
+            | (_command(uri, rules, name, has_decisions) if uri else {})
+            | rule
+            | bars(values, kept, bounds)
         )
     return found
 
 
+def _command(uri: str, rules: DecideConfig | None, score: str, has_decisions: bool) -> dict[str, str]:
+    if score not in DecideConfig().ranges():
+        return {"no_command": "No rule of reelmill decide reads this score."}
+    if rules is None and has_decisions:
+        return {
+            "no_command": "decisions/ does not tell its rules. Run reelmill decide once with those you want."
+        }
+    return {"command": command(uri, rules or DecideConfig(), score)}
+
+
+def _values(tables: duckdb.DuckDBPyConnection, has_decisions: bool) -> pa.Table:
+    """One row per clip: `keep`, `by_hand` (kept by a person), the scores, and per score `free_SCORE`.
+
+    A clip is free for a score if decisions/ holds no reason against it but of that score.
+    """
+    scores = ", ".join(f"{name}::DOUBLE AS {name}" for name in SCORES if name != "duration_s")
+    # Rounded as curate.decide rounds it.
+    columns = f"round(end_s - start_s, 6) AS duration_s, {scores}"
+    if not has_decisions:
+        free = ", ".join(f"true AS free_{name}" for name in SCORES)
+        return tables.sql(
+            f"SELECT true AS keep, false AS by_hand, {columns}, {free} FROM clips"
+        ).to_arrow_table()
+    free = ", ".join(f"coalesce(names = [] OR names = ['{name}'], false) AS free_{name}" for name in SCORES)
+    return tables.sql(
+        f"""
+        SELECT coalesce(keep, true) AS keep, coalesce(override LIKE 'keep %', false) AS by_hand, {columns}, {free}
+        FROM clips LEFT JOIN (
+            SELECT clip_id, keep, override,
+                   CASE WHEN NOT keep AND len(coalesce(reasons, [])) = 0 THEN ['unnamed']
+                        ELSE list_distinct([split_part(why, ' ', 1) FOR why IN coalesce(reasons, [])]) END AS names
+            FROM decisions
+        ) USING (clip_id)
+        """
+    ).to_arrow_table()
+
+
 def _about(name: str) -> str:
     return "length of the shot in seconds" if name == "duration_s" else describe(CLIPS)[name]
-
-
-def _limits(tables: duckdb.DuckDBPyConnection) -> dict[str, list[dict[str, Any]]]:
-    reasons = rows_of(tables, "SELECT DISTINCT unnest(reasons) AS reason FROM decisions")
-    limits: dict[str, set[tuple[str, float]]] = {}
-    for row in reasons:
-        if match := _LIMIT.fullmatch(row["reason"] or ""):
-            limits.setdefault(match[1], set()).add((match[2], float(match[3])))
-    return {
-        name: [{"op": op, "bound": bound} for op, bound in sorted(pairs)] for name, pairs in limits.items()
-    }
-
-
-def _binned(values: np.ndarray, kept: np.ndarray, bounds: list[float]) -> dict[str, Any]:
-    """Counts per bin; when a few values lie far out, they fall into the last bin and `over` counts them."""
-    present = values[np.isfinite(values)]
-    facts: dict[str, Any] = {"n": len(present), "nulls": len(values) - len(present)}
-    if not len(present):
-        return facts | {"edges": [], "kept": [], "rejected": [], "over": 0}
-    low, high = float(present.min()), float(present.max())
-    most = float(np.quantile(present, 0.99, method="higher"))
-    if high - low > 1.5 * (most - low):
-        high = most
-    low, high = min([low, *bounds]), max([high, *bounds])
-    if high <= low:
-        high = low + max(abs(low), 1.0) * 0.1
-    edges = np.linspace(low, high, BINS + 1)
-    shown = np.minimum(values, high)
-    is_there = np.isfinite(values)
-    return facts | {
-        "edges": [low, high],
-        "kept": np.histogram(shown[is_there & kept], edges)[0].tolist(),
-        "rejected": np.histogram(shown[is_there & ~kept], edges)[0].tolist(),
-        "over": int((present > high).sum()),
-        "max": float(present.max()),
-        "median": float(np.median(present)),
-    }
 
 
 def counts_by(tables: duckdb.DuckDBPyConnection, column: str) -> list[dict[str, Any]]:
@@ -104,7 +125,20 @@ def counts_by(tables: duckdb.DuckDBPyConnection, column: str) -> list[dict[str, 
     keep = "coalesce(keep, true)" if joined else "true"
     return rows_of(
         tables,
-        f"SELECT coalesce({column}::VARCHAR, 'not measured') AS name, "
+        f"SELECT coalesce(({column})::VARCHAR, 'not measured') AS name, "
         f"count(*) FILTER ({keep}) AS kept, count(*) FILTER (NOT {keep}) AS rejected "
         f"FROM clips {joined} GROUP BY 1 ORDER BY count(*) DESC, 1",
     )
+
+
+def aspects(tables: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
+    """Clips by the shape of their picture inside black borders: as counts_by, with `w` and `h` of a named ratio.
+
+    A shape counts as a ratio if it is within 2 % of it; any else is `other wide` or `other tall`.
+    """
+    shape = "coalesce(crop.w, width)::DOUBLE / nullif(coalesce(crop.h, height), 0)"
+    cases = " ".join(f"WHEN abs(shape / ({w} / {h}.0) - 1) < 0.02 THEN '{w}:{h}'" for w, h in _RATIOS)
+    named = f"CASE {cases} WHEN shape >= 1 THEN 'other wide' WHEN shape < 1 THEN 'other tall' END"
+    rows = counts_by(tables, named.replace("shape", f"({shape})"))
+    sides = {f"{w}:{h}": {"w": w, "h": h} for w, h in _RATIOS}
+    return [row | sides.get(row["name"], {}) for row in rows]

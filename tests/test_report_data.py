@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from small_dataset import CLIPS, ERROR, build, clip_id
@@ -15,6 +16,7 @@ from curate.tables import CAPTIONS, DECISIONS, SHARDS
 from pipelines import report_data as data
 from pipelines import report_scores as scores
 from pipelines.query import connect
+from pipelines.report_bins import bars
 from pipelines.report_runs import read_metrics, runs, samples, thin
 
 
@@ -93,19 +95,19 @@ def test_histograms_count_every_shot_and_know_the_limit(dataset: Dataset) -> Non
     assert (sum(motion["kept"]), sum(motion["rejected"])) == (4, 3)
     assert (motion["n"], motion["nulls"], motion["median"]) == (7, 1, 3.0)
     assert motion["reasons"] == ["flow needs two frames (1)"]
-    # 36 bins over 0.02..6: 0.02 and 0.12 lie in the first bin, 3.0 (one kept, one rejected) in the 18th
-    assert (motion["rejected"][0], motion["kept"][17], motion["rejected"][17]) == (2, 1, 1)
+    # Bins of 0.2 over 0..6, one moved to end at the limit: 0.02 and 0.12 lie in the first; 3.0 is kept and rejected
+    assert motion["edges"][:5] == [0.0, 0.2, 0.5, 0.6, 0.8]
+    place = motion["edges"].index(3.0)
+    assert (motion["rejected"][0], motion["kept"][place], motion["rejected"][place]) == (2, 1, 1)
     assert found["black_ratio"]["limits"] == [{"op": ">", "bound": 0.1}]
     assert (found["nsfw"]["n"], found["nsfw"]["nulls"], found["nsfw"]["kept"]) == (0, 8, [])
     assert found["luma"]["about"].startswith("mean luma")
 
 
 def test_outliers_do_not_flatten_a_histogram() -> None:
-    import numpy as np
-
     values = np.concatenate([np.linspace(0, 1, 999), [1000.0]])
-    binned = scores._binned(values, np.ones(1000, bool), [2.0])
-    assert binned["edges"] == [0.0, 2.0]  # the limit is always inside
+    binned = bars(values, np.ones(1000, bool), [2.0])
+    assert (binned["edges"][0], binned["edges"][-1]) == (0.0, 2.0)  # the limit is always inside
     assert binned["over"] == 1
     assert sum(binned["kept"]) == 1000
     assert binned["max"] == 1000.0

@@ -1,9 +1,8 @@
 "use strict";
-// Builds the page from the JSON inside it. Every text becomes a text node (el, svg); nothing is parsed as markup.
-const data = JSON.parse(document.getElementById("data").textContent);
+// Builds pages from plain values. Every text becomes a text node (el, svg); nothing is parsed as markup.
 const number = (n) => n.toLocaleString("en");
 const short = (x) => (x === null || x === undefined ? "null" : Number(x.toPrecision(3)).toLocaleString("en"));
-const plain = (name) => name.replace(/_s$/, "").replaceAll("_", " ");
+const plain = (name) => name.replace(/(?<!_per)_s$/, "").replaceAll("_", " ");
 const COLOUR = { good: "var(--good)", rejected: "var(--rejected)", failed: "var(--failed)", waiting: "var(--waiting)" };
 
 function build(node, attributes, children) {
@@ -12,7 +11,7 @@ function build(node, attributes, children) {
     else if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
     else if (value !== null && value !== undefined && value !== false) node.setAttribute(name, value);
   }
-  for (const child of children.flat()) if (child !== null && child !== undefined) node.append(child);
+  for (const child of children.flat(Infinity)) if (child !== null && child !== undefined) node.append(child);
   return node;
 }
 const el = (tag, attributes, ...children) => build(document.createElement(tag), attributes, children);

@@ -1,4 +1,5 @@
 // The page ----------------------------------------------------------------------------------------------------
+const data = JSON.parse(document.getElementById("data").textContent);
 const name = data.dataset.replace(/\/+$/, "").split("/").pop();
 document.title = `${name}: Reelmill report`;
 document.getElementById("name").textContent = name;
@@ -11,29 +12,30 @@ section("funnel", "Funnel", "Everything that came in, and what became of it. The
 const measured = data.histograms.filter((score) => score.n), empty = data.histograms.filter((score) => !score.n);
 if (data.histograms.length) {
   const why = empty.map((score) => el("p", { class: "foot" }, `${plain(score.name)}: null for every shot${score.reasons.length ? `, ${score.reasons.join("; ")}` : ""}`));
-  section("scores", "Scores", "Shots by score: kept at the bottom, rejected (for any reason) on top. A dashed line is the limit that rejected shots; a score without one rejected none.",
-    el("div", { class: "grid" }, measured.map(scoreCard), mosaic("picture size", data.aspect),
-      data.camera.some((row) => row.name !== "not measured") ? mosaic("camera", data.camera) : null),
+  section("scores", "Scores", ["Shots by score: kept at the bottom, rejected (for any reason) on top. A dashed line is the limit in force. " +
+    "Move a slider to see how many shots another limit would keep with all other rules as they are. The count is exact but for copies, which depend on each other; ",
+    el("code", {}, "reelmill decide --what-if motion.min=0.4"), " counts them too and writes nothing."],
+    el("div", { class: "grid" }, measured.map(scoreCard)),
     why.length ? el("details", {}, el("summary", {}, `${number(why.length)} scores were not measured`), why) : null);
+  section("shapes", "Camera and shape", null, el("div", { class: "grid" },
+    data.camera.some((row) => row.name !== "not measured") ? mosaic("camera motion", data.camera) : null,
+    mosaic("aspect", data.aspect, "Width to height inside black borders, to 2 %."), mosaic("picture size", data.sizes)));
 }
 if (data.gallery.length) {
   const n = (keep) => data.gallery.filter((clip) => (clip.keep !== false) === keep).length;
-  const shots = data.funnel.find((row) => row.name === "shots found");
-  section("clips", "Clips", `A sample: ${number(n(true))} kept and ${number(n(false))} rejected of ${number(shots ? shots.total : data.gallery.length)} shots, rejected ones from every reason in turn. Point at a picture, or tap it, to play it.`, ...gallery());
+  const shots = data.funnel.find((row) => row.name === "shots found"), { pictures, cards } = data.left_out;
+  const room = [pictures ? `${number(pictures)} pictures` : null, cards ? `${number(cards)} clips` : null].filter(Boolean).join(" and ");
+  section("clips", "Clips", `A random sample: ${number(n(true))} kept and ${number(n(false))} rejected of ${number(shots ? shots.total : data.gallery.length)} shots, rejected ones from every reason in turn. ` +
+    (room ? `${room} were left out, so that the page stays below 15 MB. ` : "") + "Point at a picture, tap it or press Enter to play it; arrow keys go on to the next.", ...gallery(data.gallery));
 }
-if (data.captions.length) {
-  const head = ["kind", "captioner", "model", "captions", "without text", "distinct texts", "words, mean", "CLIP score, mean", "remarks"];
-  const right = new Set([3, 4, 5, 6, 7]);
-  section("captions", "Captions", null, el("div", { class: "scroll" }, el("table", {},
-    el("thead", {}, el("tr", {}, head.map((text, i) => el("th", { class: right.has(i) ? "num" : null, scope: "col" }, text)))),
-    el("tbody", {}, data.captions.map((row) => el("tr", {},
-      [row.kind, row.captioner, row.model, number(row.n), number(row.n - row.with_text), number(row.distinct_texts),
-        row.words === null ? "" : row.words.toFixed(1), row.clip_score === null ? "" : row.clip_score.toFixed(3), (row.flags || []).join("; ")]
-        .map((text, i) => el("td", { class: right.has(i) ? "num" : null }, text ?? ""))))))));
+if (data.copies.pairs.length) section("copies", "Copies", copiesHint(data.copies), copiesOf(data.copies));
+if (data.captions.length) section("captions", "Captions", null, ...captionParts(data.captions, data.caption_facts));
+if (data.runs.length) {
+  section("training", "Training", data.n_runs > data.runs.length ? `The first ${number(data.runs.length)} of ${number(data.n_runs)} runs.` : null, data.runs.map(training));
 }
-if (data.runs.length) section("training", "Training", null, data.runs.map(training));
 if (data.samples.length + data.samples_left_out.length) section("samples", "Samples", "Videos that the trained model made.", samples(data));
-section("errors", "Errors", data.n_errors ? `${number(data.n_errors)} in all${data.n_errors > data.errors.length ? `, the first ${number(data.errors.length)} shown` : ""}.` : "None.",
+section("errors", "Errors", data.n_errors ? `${number(data.n_errors)} in all${data.n_errors > data.errors.length ? `, ${number(data.errors.length)} of them shown to keep this page small` : ""}.` : "None.",
   data.errors.map((row) => el("details", { class: "error" },
-    el("summary", {}, el("b", {}, `${row.what} ${row.status}`), ` ${row.who}: ${row.error.split("\n")[0].slice(0, 160)}`), el("pre", {}, row.error))));
-document.getElementById("foot").textContent = "Made by reelmill report. The tables beside this page hold every row: reelmill query, DuckDB, Polars and pandas read them.";
+    el("summary", {}, el("b", {}, `${row.what} ${row.status}`), ` ${row.who}: ${row.error.split("\n")[0].slice(0, 160)}`), el("pre", {}, row.error))),
+  data.n_errors > data.errors.length ? el("p", { class: "foot" }, "All of them: ", el("code", {}, `${data.query} "SELECT uri, error FROM sources WHERE error IS NOT NULL"`)) : null);
+document.getElementById("foot").append("Made by reelmill report. The tables beside this page hold every row: reelmill query, DuckDB, Polars and pandas read them. ", el("a", { href: "#top" }, "Back to the top"));

@@ -18,8 +18,13 @@ function curve(run) {
   const path = (points) => points.map((p) => `${x(p[0]).toFixed(1)},${y(p[1]).toFixed(1)}`).join(" ");
   if (run.points.length) drawing.append(svg("polyline", { class: "loss", points: path(run.points) }));
   if (run.val_points.length) drawing.append(svg("polyline", { class: "val", points: path(run.val_points) }));
+  for (const [points, mark] of [[run.points, "loss"], [run.val_points, "val"]]) {
+    if (points.length === 1) drawing.append(svg("circle", { class: mark, cx: x(points[0][0]), cy: y(points[0][1]), r: 4 }));  // no line yet
+  }
   return drawing;
 }
+
+const some = (names, most) => names.slice(0, most).join(", ") + (names.length > most ? ` and ${number(names.length - most)} more` : "");
 
 function samples(from) {
   const shown = from.samples.map((sample) => el("figure", { class: sample.kind === "image" ? "wide" : null },
@@ -27,14 +32,14 @@ function samples(from) {
       : el("img", { src: sample.uri, alt: `samples ${sample.name}` }),
     el("figcaption", {}, sample.name)));
   return [shown.length ? el("div", { class: "samples" }, shown) : null,
-    from.samples_left_out.length ? el("p", { class: "foot" }, `not shown (too large or too many): ${from.samples_left_out.join(", ")}`) : null];
+    from.samples_left_out.length ? el("p", { class: "foot" }, `not shown (too large or too many): ${some(from.samples_left_out, 20)}`) : null];
 }
 
 function training(run) {
   const last = Object.entries(run.last).filter(([name]) => name !== "step").map(([name, v]) => `${plain(name)} ${short(v)}`);
   return el("div", { class: "card run" }, el("h3", {}, run.name),
     run.points.length + run.val_points.length ? curve(run) : el("p", {}, "metrics.jsonl holds no loss."),
-    el("p", { class: "foot" }, [`${number(run.steps)} steps`, "line: training loss", run.val_points.length ? "dashed: validation loss" : null, ...last].filter(Boolean).join(" · ")),
+    el("p", { class: "foot" }, [`${number(run.steps)} steps`, "line: training loss", run.val_points.length ? `${run.val_points.length === 1 ? "circle" : "dashed"}: validation loss` : null, ...last].filter(Boolean).join(" · ")),
     run.not_finite ? el("p", { class: "wrong" }, `${number(run.not_finite)} losses were not finite and are not drawn.`) : null,
     samples(run));
 }
