@@ -9,7 +9,7 @@ through several of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 
 import pyarrow as pa
 
@@ -25,25 +25,26 @@ def _parents_of_one(captions: pa.Table) -> pa.Table:
     return captions.append_column("parent_ids", pa.array(parents, pa.list_(pa.string())))
 
 
-def _parents_in_sql(names: Collection[str]) -> str:
-    if "parent_ids" in names or "parent_id" not in names:
+def _parents_in_sql(schema: pa.Schema) -> str:
+    if "parent_ids" in schema.names or "parent_id" not in schema.names:
         return "*"
     return "*, CASE WHEN parent_id IS NOT NULL THEN [parent_id] END AS parent_ids"
 
 
-def _pairs_in_sql(names: Collection[str]) -> str:
+def _pairs_in_sql(schema: pa.Schema) -> str:
     """2 -> 3: score_errors was a map; `conform` reads both, and SQL must not see two types of one column."""
-    return "* REPLACE (map_entries(score_errors) AS score_errors)" if "score_errors" in names else "*"
+    is_map = "score_errors" in schema.names and pa.types.is_map(schema.field("score_errors").type)
+    return "* REPLACE (map_entries(score_errors) AS score_errors)" if is_map else "*"
 
 
 MIGRATIONS: dict[tuple[str, int], Callable[[pa.Table], pa.Table]] = {("captions", 1): _parents_of_one}
 """(table, version) -> what turns the rows of that version into those of the next."""
 
-SQL_MIGRATIONS: dict[tuple[str, int], Callable[[Collection[str]], str]] = {
+SQL_MIGRATIONS: dict[tuple[str, int], Callable[[pa.Schema], str]] = {
     ("captions", 1): _parents_in_sql,
     ("clips", 2): _pairs_in_sql,
 }
-"""The same for DuckDB: (table, version) -> from the file's columns, what to SELECT."""
+"""The same for DuckDB: (table, version) -> from the schema of the file, what to SELECT."""
 
 
 def version_of(schema: pa.Schema, where: str) -> int:
@@ -69,10 +70,10 @@ def must_migrate(schema: pa.Schema, where: str) -> bool:
 
 def sql_migration(schema: pa.Schema, where: str) -> list[str]:
     """What to SELECT from a file of this schema, one list after the other, to have today's columns."""
-    table, names = told(schema, "table"), schema.names
+    table = told(schema, "table")
     versions = range(version_of(schema, where), SCHEMA_VERSION)
     steps = [
-        SQL_MIGRATIONS[table, version](names) for version in versions if (table, version) in SQL_MIGRATIONS
+        SQL_MIGRATIONS[table, version](schema) for version in versions if (table, version) in SQL_MIGRATIONS
     ]
     return [step for step in steps if step != "*"]
 
