@@ -169,10 +169,19 @@ def _read(dataset: Dataset, group: list[UnitName], column: str) -> list[dict]:
 
 
 def _sources(dataset: Dataset, names: list[UnitName]) -> Iterator[pa.Table]:
-    for group in _by_source(names):
+    unreadable = [name for name in names if name.source == UNREADABLE]
+    for group in _by_source(name for name in names if name.source != UNREADABLE):
         first, *copies = [row["source"] for row in _read(dataset, group, "source")]
         rows = [first] + [copy | {"duplicate_of": first["uri"]} for copy in copies]
         yield pa.Table.from_pylist(sorted(rows, key=lambda row: row["uri"]), schema=SOURCES)
+    # They have no source_id to be sorted by. Read twice, for a name is small and an error may be long.
+    for name in sorted(unreadable, key=lambda name: str(_source(dataset, name)["uri"])):
+        yield pa.Table.from_pylist([_source(dataset, name)], schema=SOURCES)
+
+
+def _source(dataset: Dataset, name: UnitName) -> dict:
+    source: dict = _read(dataset, [name], "source")[0]["source"]
+    return source
 
 
 def _clips(dataset: Dataset, names: list[UnitName]) -> Iterator[pa.Table]:

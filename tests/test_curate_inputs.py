@@ -6,9 +6,12 @@ import os
 from pathlib import Path
 
 import pytest
+from sorted_tables import assert_sorted
 
+from curate.dataset import Dataset
 from curate.errors import BadInput
 from curate.probe import find_inputs
+from pipelines.curate import main as curate
 
 
 def found(folder: Path) -> list[str]:
@@ -41,3 +44,16 @@ def test_a_folder_that_cannot_be_listed_is_an_error(tmp_path: Path, monkeypatch:
     monkeypatch.setattr("os.scandir", refusing)
     with pytest.raises(BadInput, match=r"cannot list .*closed"):
         find_inputs(str(tmp_path))
+
+
+def test_files_that_cannot_be_opened_come_last_in_the_order_of_their_names(tmp_path: Path) -> None:
+    films = tmp_path / "films"
+    films.mkdir()
+    for name in "fdbace":
+        (films / f"{name}.mp4").symlink_to(tmp_path / "nothing")
+    (films / "g.mp4").write_bytes(b"no film, but it can be opened")
+    dataset = str(tmp_path / "dataset")
+    assert curate(["--input", str(films), "--dataset", dataset, "--engine=local", "--clip.model=off"]) == 0
+    assert_sorted(Dataset(dataset), "sources")
+    names = [Path(uri).stem for uri in Dataset(dataset).read("sources", ["uri"])["uri"].to_pylist()]
+    assert names == ["g", "a", "b", "c", "d", "e", "f"]
