@@ -46,7 +46,7 @@ _ABOUT = {
         "Where the bytes of every clip lie in the WebDataset tars, and how it was encoded.",
     ),
     "latents": (
-        "latents/VAE_ID/index.parquet",
+        "latents/*/index.parquet",
         "encode",
         "Where the latents and text embeddings of every clip lie. One folder, and one such table, per VAE.",
     ),
@@ -68,6 +68,18 @@ pyarrow     pyarrow.dataset.dataset("films.reel/clips").to_table(columns=["clip_
 datasets    load_dataset("parquet", data_files="films.reel/captions/*.parquet")
 ```
 
+The folders `shards/` and `latents/` hold tars too, which pandas and pyarrow would take for tables: name the index, as
+in `pd.read_parquet("films.reel/shards/index.parquet")`. Likewise `films.reel/**/*.parquet` and
+`load_dataset("films.reel")` would read what runs leave in `_state/`. Once `reelmill card --dataset films.reel` has
+written the card, `load_dataset("films.reel", "captions")` takes a table by its name, as it does from the Hub.
+
+On `s3://` Polars, pandas, pyarrow and datasets take the credentials of the environment. DuckDB wants one line before:
+
+```
+in Python   duckdb.register_filesystem(fsspec.filesystem("s3"))                  # tested
+elsewhere   INSTALL httpfs; LOAD httpfs; CREATE SECRET (TYPE s3, PROVIDER credential_chain);
+```
+
 Types, units and descriptions below stand in the files too: `pyarrow.parquet.read_schema(FILE)` shows them per column.
 
 - **Missing values are null**, never 0 or -1.
@@ -75,8 +87,8 @@ Types, units and descriptions below stand in the files too: `pyarrow.parquet.rea
   `px` pixels, `B` bytes, `%/s` percent of the picture's diagonal per second, `1` a ratio, a cosine or a score.
 - **Layout**: zstd, dictionaries where values repeat, sorted as said for each table, row groups of at most 16,000 rows
   and 64 MiB uncompressed, with statistics and a page index, so a reader skips what a filter on the key rules out.
-- **Embeddings** are a column like any other: a scan that does not name it does not read it. In files of their own
-  they made no question faster (`tests/bench/tables.py`: 0.96 to 1.10 of the time).
+- **Embeddings** are a column like any other: a scan that does not name it does not read it. In files of their own no
+  question became faster by more than the noise (`tests/bench/tables.py`; see `tests/bench/results`).
 - **Versions**: the files tell their schema's version (`reelmill.schema_version`; today's is {SCHEMA_VERSION}). Older
   files are read as today's: columns that they lack are null. A newer file is refused with a sentence that says so.
 - **Many small files**: `reelmill compact --dataset URI` merges them. Rows are there once at any moment for our

@@ -27,7 +27,8 @@ MADE_WITH = "Made with Reelmill."
 class CardConfig:
     """Write the dataset card (README.md) that the Hugging Face Hub shows, with figures and plots.
 
-    Its `configs` name every table, so that the viewer shows them when the dataset's folder is uploaded as it is.
+    Its `configs` name every table but overrides/, which holds people's names, so that the Hub's viewer shows
+    them when the dataset's folder is uploaded. What is better left out of that is told at the end.
 
     Attributes:
         dataset: folder or URI of the dataset.
@@ -59,7 +60,7 @@ def card(config: CardConfig) -> None:
     """Write the card and its plots. Raises BadInput for a dataset that has not been curated."""
     from curate.dataset import Dataset
     from pipelines.card_data import gather
-    from pipelines.card_hub import refused
+    from pipelines.card_hub import refused, uploading
     from pipelines.card_plots import plots
     from pipelines.card_text import render
     from pipelines.query import connect
@@ -80,6 +81,7 @@ def card(config: CardConfig) -> None:
         print(
             f"The Hub cannot read {table}/ as an older Reelmill wrote it: run `reelmill compact` before you upload."
         )
+    print(uploading(dataset, found.by_hand))
     unknown = [option for option in ("license", "source") if getattr(config, option) is None]
     if unknown:
         print("It says that these are unknown: " + ", ".join(f"--{option}" for option in unknown) + ".")

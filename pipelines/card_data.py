@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pipelines.card_hub import configs
+from pipelines.decide import rules_in_force, stored_rules
 from pipelines.query import rows_of
 from pipelines.query_examples import ASPECTS, LENGTHS
 from pipelines.report_data import funnel, views_of
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     import duckdb
 
     from curate.dataset import Dataset
+    from curate.decide import DecideConfig
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,9 @@ class Figures:
         sizes: WIDTHxHEIGHT in pixels and clips: the most frequent sizes of kept clips.
         captioners: captioner, model, revision, prompt and captions of each.
         hashes: table -> hashes of the configurations that made its rows.
+        rules: those that made decisions/; null without decisions, or if they do not tell.
+        by_hand: clips that a person kept, those of them that the rules would have rejected, and clips that a
+            person rejected: `{kept, in_spite, rejected}`.
         languages: languages of the captions.
         unscored: score -> kept clips without it, of the scores that guard against unsafe or unlike content.
         failed: captions without a text.
@@ -46,6 +51,8 @@ class Figures:
     sizes: list[dict[str, Any]]
     captioners: list[dict[str, Any]]
     hashes: dict[str, list[str]]
+    rules: DecideConfig | None
+    by_hand: dict[str, int]
     languages: list[str]
     unscored: dict[str, int]
     failed: int
@@ -105,6 +112,14 @@ def gather(dataset: Dataset, tables: duckdb.DuckDBPyConnection) -> Figures:
             ]
             for table in ("clips", "decisions")
         },
+        rules=None if stored_rules(dataset) is None else rules_in_force(dataset),
+        by_hand=ask(
+            """
+            SELECT count(*) FILTER (keep) AS kept, count(*) FILTER (keep AND len(reasons) > 0) AS in_spite,
+                   count(*) FILTER (NOT keep) AS rejected
+            FROM dataset WHERE override IS NOT NULL
+            """
+        )[0],
         languages=[
             row["lang"]
             for row in ask("SELECT DISTINCT lang FROM captions WHERE lang IS NOT NULL ORDER BY 1", "captions")

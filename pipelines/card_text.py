@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from curate.tables import CLIPS
 from pipelines.card import MADE_WITH
 
 if TYPE_CHECKING:
+    from curate.decide import Range
     from pipelines.card import CardConfig
     from pipelines.card_data import Figures
 
@@ -67,6 +69,7 @@ def render(config: CardConfig, figures: Figures, pictures: Sequence[str]) -> str
         "The clips themselves are WebDataset tars in `shards/` (KEY.mp4 and KEY.json), where there are some.\n",
         "## Provenance\n",
         _provenance(config, figures),
+        *(["## What was kept\n", _kept(figures)] if "decisions" in figures.configs else []),
         "## Figures\n",
         _figures(figures, pictures),
     ]
@@ -139,6 +142,50 @@ def _provenance(config: CardConfig, figures: Figures) -> str:
             header, [[row[k] for k in keys] for row in figures.captioners]
         )
     return text
+
+
+def _kept(figures: Figures) -> str:
+    """The rules in force, and what people decided against them, or beside them."""
+    parts = []
+    if figures.rules is None:
+        parts.append("The decisions do not tell the rules that made them.\n")
+    else:
+        rows = [
+            [Code(score), _bounds(score, kept), "kept" if kept.if_null == "keep" else "rejected"]
+            for score, kept in figures.rules.ranges().items()
+            if kept.min is not None or kept.max is not None
+        ]
+        parts.append("By rule, from the scores of a clip:\n")
+        parts.append(_table(["score", "kept are clips with", "clips without that score are"], rows))
+        copies, semantic = figures.rules.copies, figures.rules.semantic
+        lines = [
+            f"Near copies: {f'rejected, if up to {copies.max_bits:g} of 64 bits differ' if copies.near else 'kept'}.",
+            "Clips that show the same: "
+            + (
+                "kept."
+                if semantic.min_similarity is None
+                else f"rejected, from a cosine of {semantic.min_similarity:g} on."
+            ),
+        ]
+        if semantic.balance:
+            lines.append("`weight` balances clusters of clips that show the like.")
+        parts.append("\n".join(f"- {line}" for line in lines) + "\n")
+    by_hand = figures.by_hand
+    if not by_hand["kept"] + by_hand["rejected"]:
+        parts.append("Nobody decided on a clip by hand.\n")
+    else:
+        parts.append(
+            f"By hand, {by_hand['kept']:,} clips were kept, {by_hand['in_spite']:,} of them against the rules, and "
+            f"{by_hand['rejected']:,} rejected; `override` says so.\n"
+        )
+    return "\n".join(parts)
+
+
+def _bounds(score: str, kept: Range) -> str:
+    unit = b"s" if score == "duration_s" else (CLIPS.field(score).metadata or {}).get(b"unit", b"1")
+    bounds = [(kept.min, "at least"), (kept.max, "at most")]
+    told = " and ".join(f"{word} {bound:g}" for bound, word in bounds if bound is not None)
+    return told if unit == b"1" else f"{told} {unit.decode()}"
 
 
 def _figures(figures: Figures, pictures: Sequence[str]) -> str:

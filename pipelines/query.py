@@ -12,6 +12,7 @@ cannot write to it.
 from __future__ import annotations
 
 import os
+import re
 import stat
 import sys
 from collections.abc import Iterator
@@ -27,47 +28,24 @@ if TYPE_CHECKING:
     import duckdb
 
     from curate.dataset import Dataset
+    from pipelines.query_examples import Example
 
-# One row per clip. `arg_max` takes the chosen caption of its kind, or the newest where none was chosen; it skips
-# null texts. Texts are read only when they are asked for: a WHERE on them would read them for every question.
-_JOINED = """
-CREATE VIEW dataset AS
-WITH text AS (
-    SELECT clip_id,
-           arg_max(text, rank) FILTER (kind = 'original') AS caption_original,
-           arg_max(text, rank) FILTER (kind = 'short') AS caption_short,
-           arg_max(text, rank) FILTER (kind = 'dense') AS caption_dense,
-           count(text) AS n_captions,
-           count(*) FILTER (kind <> 'original' AND status IN ('ok', 'truncated')) AS n_generated
-    FROM (SELECT *, (coalesce(chosen, false), coalesce(epoch_us(created_at), 0)) AS rank FROM {captions})
-    GROUP BY clip_id
-)
-SELECT clips.*,
-       s.uri, s.status AS source_status, s.caption AS source_caption,
-       d.keep, d.reason, d.reasons, d.duplicate_of, d.cluster, d.weight, d.override,
-       text.caption_original, text.caption_short, text.caption_dense,
-       coalesce(text.n_captions, 0) AS n_captions, coalesce(text.n_generated, 0) AS n_generated,
-       h.shard, h.bucket
-FROM clips
-LEFT JOIN (FROM {sources} WHERE duplicate_of IS NULL) s USING (source_id)
-LEFT JOIN {decisions} d USING (clip_id)
-LEFT JOIN text USING (clip_id)
-LEFT JOIN {shards} h USING (clip_id)
-"""
+# What DuckDB says of INSERT, UPDATE and DELETE on a view.
+_WRITES = re.compile(r"is not an table|Can only (update|delete from) base table")
 
 
 @dataclass(frozen=True)
 class QueryConfig:
     """Ask the tables of a dataset in SQL.
 
-    The views are sources, clips, decisions, captions, shards, latents, and `dataset`, which joins them with
-    one row per clip. Without SQL, gives a prompt on a terminal; elsewhere it reads the SQL that is piped in, or
-    lists the views with their rows and columns. SQL cannot change the dataset, nor reach other files.
+    The views are sources, clips, decisions, overrides, captions, shards, latents, and `dataset`, which joins
+    them with one row per clip. Without SQL, gives a prompt on a terminal; elsewhere it reads the SQL that is
+    piped in, or lists the views with their rows and columns. SQL cannot change the dataset, nor reach other files.
 
     Attributes:
         dataset: folder or URI of the dataset.
         sql: what to ask, in DuckDB's SQL.
-        format: how to print the answer; csv and json print all rows.
+        format: how to print the answer; csv and json print all rows. For Parquet give `out`.
         out: local file to write the answer to (.csv, .parquet or .json) instead of printing it.
         max_rows: most rows to print in a table.
         examples: list ten questions that are often asked, with their SQL.
@@ -99,7 +77,8 @@ def query(config: QueryConfig) -> None:
         return
     if config.sql is not None and config.example is not None:
         raise BadInput("give SQL or --example, not both.")
-    sql = config.sql if config.example is None else numbered(config.example).sql
+    example = None if config.example is None else numbered(config.example)
+    sql = config.sql if example is None else example.sql
     dataset = Dataset(config.dataset)
     is_plain = config.out is None and config.format == "table"
     if sql is None and is_plain and sys.stdin.isatty() and sys.stdout.isatty():
@@ -116,23 +95,30 @@ def query(config: QueryConfig) -> None:
         if sql is None:
             print(overview(connection))
             return
-        with explained(dataset):
-            n_rows = interruptible(connection, partial(_answer, connection, sql, config.max_rows, file))
+        with explained(dataset, on_one_line=True):
+            asked = partial(_answer, connection, sql, config.max_rows, file, example)
+            n_rows = interruptible(connection, asked)
         if file is not None:
             deliver(file, n_rows, out)
 
 
-def _answer(connection: duckdb.DuckDBPyConnection, sql: str, max_rows: int, file: Path | None) -> int:
-    """Print the answer to `sql` as a table, or write it to `file`; returns the rows written."""
+def _answer(
+    connection: duckdb.DuckDBPyConnection, sql: str, max_rows: int, file: Path | None, example: Example | None
+) -> int:
+    """Print the answer to `sql`, which may be that of `example`, or write it to `file`; returns the rows written."""
     from pipelines.query_answer import show, write
 
+    if not connection.extract_statements(sql):
+        raise BadInput("the SQL is empty; leave it out for a prompt, or for a list of the views.")
     answer = connection.sql(sql)
     if answer is None and file is not None:
         raise BadInput("the SQL has no rows to write.")
     if file is not None:
         return write(connection, answer, file)
+    if example is not None:
+        print(f"{example.heading()}\n")
     if answer is not None:  # a statement such as CREATE TABLE has none
-        show(answer, max_rows)
+        show(answer, max_rows, empty=example.empty if example else None)
     return 0
 
 
@@ -146,7 +132,7 @@ def connect(dataset: Dataset, file: Path | None = None) -> duckdb.DuckDBPyConnec
     from curate.table_files import stored
     from curate.tables import TABLES
     from pipelines.query_files import PROTOCOL, ReadOnlyFiles
-    from pipelines.query_views import rows_in_sql
+    from pipelines.query_views import JOINED, rows_in_sql
 
     parts = {table: _parts(dataset, table) for table in TABLES}
     connection = duckdb.connect()
@@ -173,7 +159,7 @@ def connect(dataset: Dataset, file: Path | None = None) -> duckdb.DuckDBPyConnec
         if names["sources"] == "sources":
             return connection
         dataset.read("clips")  # raises the BadInput that names the command
-    connection.execute(_JOINED.format(**names))
+    connection.execute(JOINED.format(**names))
     return connection
 
 
@@ -185,8 +171,11 @@ def rows_of(connection: duckdb.DuckDBPyConnection, sql: str, *values: Any) -> li
 
 
 @contextmanager
-def explained(dataset: Dataset) -> Iterator[None]:
-    """DuckDB's errors as BadInput: in its own words, or with the command that makes a missing table."""
+def explained(dataset: Dataset, *, on_one_line: bool = False) -> Iterator[None]:
+    """DuckDB's errors as BadInput: in its own words, or with the command that makes a missing table.
+
+    Its mark below the wrong word needs several lines; `on_one_line` only the number of the line is told.
+    """
     import duckdb
 
     try:
@@ -201,6 +190,10 @@ def explained(dataset: Dataset) -> Iterator[None]:
             told = told.splitlines()[-1].partition(": ")[2]
         if "No such file" in told:
             told += ". The table's files were replaced since this began: begin again."
+        if on_one_line:
+            told = re.sub(r"\s+LINE (\d+):.*", r" (line \1)", told, flags=re.DOTALL)
+        if _WRITES.search(told):
+            told += ". The tables are views of the dataset, which SQL only reads."
         if "disabled by configuration" in told:
             told += (
                 ". SQL reads this dataset alone, and only --out writes; for other files see docs/query.md."

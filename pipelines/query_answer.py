@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import os
+import re
 import shutil
 import sys
 import tempfile
+import textwrap
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 from uuid import uuid4
@@ -27,12 +30,48 @@ _FORMATS = {
     ".parquet": "FORMAT parquet, COMPRESSION zstd",
     ".json": "FORMAT json, ARRAY true",
 }
+_FEW_ROWS = 8  # that many can be read down
+_LONGEST = 400  # characters of a value that is printed down
 
 
-def show(answer: duckdb.DuckDBPyRelation, max_rows: int) -> None:
-    """Print an answer as a table; DuckDB shows control characters of captions as text."""
+def show(answer: duckdb.DuckDBPyRelation, max_rows: int, *, empty: str | None = None) -> None:
+    """Print an answer as a table, or `empty` where it has no rows; control characters of captions are shown as text.
+
+    A few rows that are too wide for the terminal are printed down, a column a line, so that none is hidden.
+    """
     width = shutil.get_terminal_size((160, 24)).columns
-    answer.show(max_rows=max_rows, max_width=width)
+    with redirect_stdout(io.StringIO()) as drawn:
+        answer.show(max_rows=max_rows, max_width=width)
+    table = drawn.getvalue().rstrip()
+    if empty is not None and re.search(r"^ *0 rows", table, re.MULTILINE):
+        print(empty)
+        return
+    if not re.search(r"\d columns \(\d+ shown\)", table.rpartition("└")[2]):
+        print(table)
+        return
+    rows = answer.limit(_FEW_ROWS + 1).project("CAST(COLUMNS(*) AS VARCHAR)").fetchall()
+    if len(rows) > _FEW_ROWS:
+        print(f"{table}\nColumns are hidden: name fewer, widen the terminal, or print with --format csv.")
+        return
+    names = [_plain(name) for name in answer.columns]
+    for row in rows:
+        for name, value in zip(names, row, strict=True):
+            print(_line(name, "NULL" if value is None else value, max(map(len, names)), width))
+        print()
+    print(f"Rows: {len(rows)}, printed down: {len(names)} columns are wider than this terminal.")
+
+
+def _line(name: str, value: str, indent: int, width: int) -> str:
+    cut = value if len(value) <= _LONGEST else value[: _LONGEST - 1] + "…"
+    first, next_ones = f"{name:<{indent}}  ", " " * (indent + 2)
+    return textwrap.fill(
+        _plain(cut), max(width, indent + 22), initial_indent=first, subsequent_indent=next_ones
+    )
+
+
+def _plain(text: str) -> str:
+    """Text on one line that can do nothing to a terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def interruptible(connection: duckdb.DuckDBPyConnection, work: Callable[[], Answer]) -> Answer:
@@ -109,9 +148,22 @@ def scratch(out: Path | None, kind: str) -> Iterator[Path | None]:
 def write(connection: duckdb.DuckDBPyConnection, answer: duckdb.DuckDBPyRelation, file: Path) -> int:
     """Write an answer to `file`, in the format that its name ends with. Returns its rows."""
     answer.create_view("answer_rows")
-    written = f"COPY answer_rows TO {quote(str(file))} ({_FORMATS[file.suffix]}, USE_TMP_FILE false)"
+    rows = _finite(connection) if file.suffix == ".json" else "answer_rows"
+    written = f"COPY {rows} TO {quote(str(file))} ({_FORMATS[file.suffix]}, USE_TMP_FILE false)"
     copied = connection.execute(written).fetchone()
     return int(copied[0]) if copied else 0
+
+
+def _finite(connection: duckdb.DuckDBPyConnection) -> str:
+    """`answer_rows` with null for what JSON has no number for: NaN and the infinities."""
+    made = []
+    for column in rows_of(connection, "DESCRIBE answer_rows"):
+        name, kind = quoted_name(column["column_name"]), column["column_type"]
+        if kind in ("FLOAT", "DOUBLE"):
+            made.append(f"CASE WHEN isfinite({name}) THEN {name} END AS {name}")
+        elif kind in ("FLOAT[]", "DOUBLE[]"):
+            made.append(f"[CASE WHEN isfinite(x) THEN x END FOR x IN {name}] AS {name}")
+    return f"(SELECT * REPLACE ({', '.join(made)}) FROM answer_rows)" if made else "answer_rows"
 
 
 def deliver(file: Path, n_rows: int, out: Path | None) -> None:

@@ -7,6 +7,7 @@ reelmill query --dataset films.reel --example 3      # the answer to the third
 from __future__ import annotations
 
 import shlex
+import shutil
 import textwrap
 from dataclasses import dataclass
 
@@ -15,26 +16,37 @@ from curate.errors import BadInput
 
 @dataclass(frozen=True)
 class Example:
-    """A question: its title, what the answer tells, and the SQL, which runs as it stands."""
+    """A question: its title, what the answer tells and what none means, and the SQL, which runs as it stands."""
 
     title: str
     tells: str
     sql: str
+    empty: str = "No rows."
+
+    def heading(self) -> str:
+        """Title and `tells`, to stand above the answer on the terminal."""
+        return f"{self.title}\n{textwrap.fill(self.tells, min(shutil.get_terminal_size().columns, 100))}"
 
 
 FUNNEL = Example(
     "Funnel by source",
-    "What became of every file: shots found, kept, captioned and packed. The first row is all files together; "
-    "then those with the most shots. Exact copies of a file are left out.",
+    "What became of every file: shots found, kept, captioned and packed; minutes kept. The first row is all files "
+    "together; then those with the most shots. Exact copies of a file are left out, and the folder that all share.",
     """
-SELECT CASE WHEN grouping(s.uri) = 1 THEN 'ALL FILES' ELSE s.uri END AS file,
-       CASE WHEN grouping(s.uri) = 0 THEN any_value(s.status) END AS status,
+WITH shared AS (
+    SELECT coalesce(max(n), 0) AS folder
+    FROM (SELECT first, last, unnest(range(1, length(first))) AS n
+          FROM (SELECT min(uri) AS first, max(uri) AS last FROM sources))
+    WHERE first[n] = '/' AND starts_with(last, first[:n])
+)
+SELECT CASE WHEN grouping(s.uri) = 1 THEN 'ALL FILES' ELSE s.uri[any_value(folder) + 1:] END AS file,
        count(d.clip_id) AS shots,
        count(*) FILTER (d.keep) AS kept,
        count(*) FILTER (d.keep AND d.n_generated > 0) AS captioned,
-       count(*) FILTER (d.keep AND d.shard IS NOT NULL) AS in_shards,
-       round(coalesce(sum(d.end_s - d.start_s) FILTER (d.keep), 0) / 60, 1) AS minutes_kept
-FROM sources s LEFT JOIN dataset d USING (source_id)
+       count(*) FILTER (d.keep AND d.shard IS NOT NULL) AS packed,
+       round(coalesce(sum(d.end_s - d.start_s) FILTER (d.keep), 0) / 60, 1) AS minutes,
+       CASE WHEN grouping(s.uri) = 0 THEN any_value(s.status) END AS status
+FROM sources s CROSS JOIN shared LEFT JOIN dataset d USING (source_id)
 WHERE s.duplicate_of IS NULL
 GROUP BY ROLLUP (s.uri)
 ORDER BY grouping(s.uri) DESC, shots DESC, file
@@ -44,13 +56,13 @@ LIMIT 30
 
 REJECTED = Example(
     "Why clips were rejected",
-    "Clips by the first rule that they failed. `by_this_alone` would be kept without that rule; the others fail "
-    "another one too.",
+    "Clips by the first rule that they failed. `only_this` of them would be kept without it; the others fail "
+    "another rule too.",
     """
 SELECT split_part(reason, ' ', 1) AS rule,
        count(*) AS clips,
-       round(100.0 * count(*) / (SELECT count(*) FROM decisions), 1) AS percent_of_all,
-       count(*) FILTER (len(reasons) = 1) AS by_this_alone,
+       round(100.0 * count(*) / (SELECT count(*) FROM decisions), 1) AS percent,
+       count(*) FILTER (len(reasons) = 1) AS only_this,
        round(sum(end_s - start_s) / 3600, 2) AS hours,
        arg_min(reason, clip_id) AS for_example
 FROM decisions JOIN clips USING (clip_id)
@@ -58,25 +70,26 @@ WHERE NOT keep
 GROUP BY rule
 ORDER BY clips DESC, rule
 """,
+    "No clip was rejected.",
 )
 
 LENGTHS = Example(
     "Caption length by captioner",
     "Words per caption of each kind and captioner: the mean, and the lengths that 5, 50 and 95 % do not exceed. "
-    "`cut_off` reached the token limit.",
+    "`cut_off` of them reached the token limit.",
     """
 SELECT kind, captioner, model,
        count(*) AS captions,
+       count(*) FILTER (status = 'truncated') AS cut_off,
        round(avg(words), 1) AS mean,
        quantile_disc(words, 0.05) AS p5,
        quantile_disc(words, 0.5) AS median,
-       quantile_disc(words, 0.95) AS p95,
-       max(words) AS longest,
-       count(*) FILTER (status = 'truncated') AS cut_off
+       quantile_disc(words, 0.95) AS p95
 FROM (SELECT *, strlen(text) - strlen(replace(text, ' ', '')) + 1 AS words FROM captions WHERE text IS NOT NULL)
 GROUP BY kind, captioner, model
 ORDER BY kind, captioner, model
 """,
+    "No caption has a text.",
 )
 
 WORDS = Example(
@@ -104,6 +117,7 @@ WHERE n >= 3
 QUALIFY times_as_often > 1 AND row_number() OVER (PARTITION BY camera ORDER BY times_as_often DESC, n DESC, word) <= 5
 ORDER BY camera, times_as_often DESC, clips DESC, word
 """,
+    "No word stands out: none that 3 clips share is said more often of one camera motion than over all.",
 )
 
 DISAGREE = Example(
@@ -111,23 +125,24 @@ DISAGREE = Example(
     "The chosen captions that CLIP finds least like their own clip, against other clips (`clip_margin`; below 0 "
     "another clip fits better). Look at one with `reelmill inspect --clip ID`.",
     """
-SELECT clip_id, kind, captioner, round(clip_score, 3) AS clip_score, round(clip_margin, 3) AS clip_margin, text
+SELECT clip_id, round(clip_margin, 3) AS margin, round(clip_score, 3) AS score, kind, text
 FROM captions
-WHERE chosen AND clip_score IS NOT NULL
-ORDER BY captions.clip_margin NULLS LAST, captions.clip_score, caption_id
+WHERE chosen AND kind <> 'original' AND clip_score IS NOT NULL
+ORDER BY clip_margin NULLS LAST, clip_score, caption_id
 LIMIT 20
 """,
+    "No chosen caption that a captioner wrote has been compared with its clip: `clip_score` is null.",
 )
 
 COPIES = Example(
     "Duplicates",
-    "Clips with the most copies, and how many of these come from other files. The copies are rejected in favour "
+    "Clips with the most copies; `others` of these come from other files. The copies are rejected in favour "
     "of `kept_clip`.",
     """
 SELECT d.duplicate_of AS kept_clip,
        count(*) AS copies,
-       count(*) FILTER (c.source_id <> k.source_id) AS from_other_files,
-       round(sum(c.end_s - c.start_s), 1) AS seconds_saved,
+       count(*) FILTER (c.source_id <> k.source_id) AS others,
+       round(sum(c.end_s - c.start_s), 1) AS seconds,
        arg_min(d.reason, d.clip_id) AS for_example
 FROM decisions d
 JOIN clips c ON c.clip_id = d.clip_id
@@ -136,28 +151,29 @@ GROUP BY kept_clip
 ORDER BY copies DESC, kept_clip
 LIMIT 20
 """,
+    "No clip was rejected as a copy of another.",
 )
 
 COST = Example(
     "Cost per thousand captions",
-    "Dollars per thousand usable captions, tries that failed included, with tokens and seconds per request. Rows "
-    "without a price are left out of the dollars and counted in `no_price`.",
+    "Dollars per thousand usable captions, tries that failed included, with tokens per request. Rows without a "
+    "price are left out of the dollars and counted in `no_price`.",
     """
 SELECT captioner, model, kind,
        count(*) AS requests,
        count(*) FILTER (status IN ('ok', 'truncated')) AS usable,
        count(*) - count(cost_usd) AS no_price,
-       round(sum(cost_usd), 2) AS usd,
-       round(1000 * sum(cost_usd)
-             / nullif(count(*) FILTER (status IN ('ok', 'truncated') AND cost_usd IS NOT NULL), 0), 3) AS usd_per_1000,
        round(avg(tokens_in)) AS tokens_in,
        round(avg(tokens_out)) AS tokens_out,
-       round(avg(latency_ms) / 1000, 1) AS seconds
+       round(sum(cost_usd), 2) AS usd,
+       round(1000 * sum(cost_usd)
+             / nullif(count(*) FILTER (status IN ('ok', 'truncated') AND cost_usd IS NOT NULL), 0), 3) AS usd_per_1000
 FROM captions
 WHERE kind <> 'original'
 GROUP BY captioner, model, kind
 ORDER BY usd DESC NULLS LAST, captioner, model, kind
 """,
+    "No captioner was asked: there are no captions but the sources' own.",
 )
 
 ASPECTS = Example(
@@ -184,6 +200,7 @@ FROM shapes
 GROUP BY aspect
 ORDER BY hours_kept DESC, aspect
 """,
+    "There are no clips.",
 )
 
 FAILED = Example(
@@ -196,12 +213,13 @@ FROM sources
 WHERE status <> 'ok'
 ORDER BY status, failure, uri
 """,
+    "None: every file was read in full.",
 )
 
 BALANCE = Example(
     "Shard balance",
-    "Shards of each bucket, and how far the largest is above their mean: workers that each read one shard wait "
-    "for the largest.",
+    "Shards of each bucket, and how many times their mean the largest is (`to_mean`): workers that each read one "
+    "shard wait for the largest.",
     """
 WITH tars AS (
     SELECT bucket, shard, count(*) AS clips, sum(duration_s) AS seconds, sum(mp4_size) / 1e6 AS mb
@@ -214,13 +232,13 @@ SELECT bucket,
        sum(clips)::BIGINT AS clips,
        round(sum(seconds) / 3600, 2) AS hours,
        round(sum(mb), 1) AS mb,
-       round(min(mb), 1) AS smallest_mb,
        round(max(mb), 1) AS largest_mb,
-       round(max(mb) / avg(mb), 2) AS largest_to_mean
+       round(max(mb) / avg(mb), 2) AS to_mean
 FROM tars
 GROUP BY bucket
 ORDER BY mb DESC, bucket
 """,
+    "No clip lies in a shard.",
 )
 
 EXAMPLES = (FUNNEL, REJECTED, LENGTHS, WORDS, DISAGREE, COPIES, COST, ASPECTS, FAILED, BALANCE)

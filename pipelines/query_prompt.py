@@ -14,13 +14,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from curate.errors import BadInput
-from curate.tables import TABLES, describe
+from curate.tables import TABLES
 from pipelines.query import explained, rows_of
 from pipelines.query_answer import interruptible, overview, quoted_name, show
 from pipelines.query_examples import EXAMPLES, numbered
+from pipelines.query_views import ADDED
 
 if TYPE_CHECKING:
     import duckdb
+    import pyarrow as pa
 
     from curate.dataset import Dataset
 
@@ -31,6 +33,8 @@ SELECT ...;        any SQL that DuckDB knows; it ends with a semicolon and may r
 .examples          ten questions to begin with;  .examples 3  runs the third
 .help  .quit       Ctrl-C drops what was typed or stops a query, Ctrl-D leaves"""
 
+_TYPE_WIDTH = 24  # TIMESTAMP WITH TIME ZONE
+_PLAIN = {"help": ".help", "exit": ".quit", "quit": ".quit"}  # as other prompts know them
 _HIDDEN = re.compile(
     r"""\b[eE]'(?:\\.|''|[^'\\])*' | '(?:''|[^'])*' | "(?:""|[^"])*" | \$\$.*?\$\$ | --[^\n]* | /\*.*?\*/""",
     re.DOTALL | re.VERBOSE,
@@ -54,6 +58,8 @@ def prompt(connection: duckdb.DuckDBPyConnection, dataset: Dataset, max_rows: in
             continue
         if not lines and not line.strip():
             continue
+        if not lines:
+            line = _PLAIN.get(line.strip(" ;").lower(), line)
         lines.append(line)
         text = "\n".join(lines)
         is_command = text.lstrip().startswith(".")
@@ -79,12 +85,14 @@ def is_complete(text: str) -> bool:
     return bare.rstrip().endswith(";") and not re.search(r"""['"]|/\*|\$\$""", bare)
 
 
-def answer(connection: duckdb.DuckDBPyConnection, sql: str, max_rows: int) -> None:
-    """Run the statements of `sql` and print what each answers."""
+def answer(
+    connection: duckdb.DuckDBPyConnection, sql: str, max_rows: int, *, empty: str | None = None
+) -> None:
+    """Run the statements of `sql` and print what each answers; `empty` for no rows, if it is given."""
     for statement in connection.extract_statements(sql):
         found = connection.sql(statement)
         if found is not None:
-            show(found, max_rows)
+            show(found, max_rows, empty=empty)
 
 
 def command(connection: duckdb.DuckDBPyConnection, text: str, max_rows: int) -> None:
@@ -101,25 +109,35 @@ def command(connection: duckdb.DuckDBPyConnection, text: str, max_rows: int) -> 
                 print(f"{number:>3}  {example.title}")
         case [".examples" | ".example", number] if number.isdecimal():
             example = numbered(int(number))
-            print(f"{example.title}. {example.tells}\n{example.sql}")
-            answer(connection, example.sql, max_rows)
+            print(f"{example.heading()}\n{example.sql}")
+            answer(connection, example.sql, max_rows, empty=example.empty)
         case [name, *_]:
             raise BadInput(f"there is no command {name!r} of that form; .help lists them.")
 
 
 def schema(connection: duckdb.DuckDBPyConnection, name: str) -> str:
-    """The columns of a view, one a line: name, type, and what it means where a table declares it."""
+    """The columns of a view, one a line: name, type, meaning and unit, where a table declares them."""
     columns = rows_of(connection, f"DESCRIBE {quoted_name(name)}")
-    told: dict[str, str] = {}
+    told: dict[str, str] = ADDED
     # Of a column that several tables have, `dataset` shows the one of clips, or of the first after it.
     for table in [name] if name in TABLES else ["clips", "decisions", "shards", "sources"]:
-        told = describe(TABLES[table]) | told
-    widths = [max(len(row[key]) for row in columns) for key in ("column_name", "column_type")]
+        told = {field.name: _meaning(field) for field in TABLES[table]} | told
+    width = max(len(row["column_name"]) for row in columns)
     return "\n".join(
-        f"{row['column_name']:<{widths[0]}}  {row['column_type']:<{min(widths[1], 24)}}  "
+        f"{row['column_name']:<{width}}  {_short(row['column_type']):<{_TYPE_WIDTH}}  "
         f"{told.get(row['column_name'], '')}".rstrip()
         for row in columns
     )
+
+
+def _meaning(field: pa.Field) -> str:
+    about: dict[str, str] = {key.decode(): value.decode() for key, value in (field.metadata or {}).items()}
+    unit = about.get("unit", "1")  # 1 is that of ratios and scores: none
+    return about["description"] + (f" [{unit}]" if unit != "1" else "")
+
+
+def _short(kind: str) -> str:
+    return kind if len(kind) <= _TYPE_WIDTH else kind[: _TYPE_WIDTH - 1] + "…"
 
 
 def _readline(connection: duckdb.DuckDBPyConnection) -> Callable[[str], None]:

@@ -1,4 +1,4 @@
-"""The Parquet files of a table as one SELECT with today's columns, whatever version wrote them."""
+"""The views of `reelmill query` in SQL: each table with today's columns, whatever version wrote it, and `dataset`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,45 @@ from curate.dataset import Dataset
 from curate.table_versions import sql_migration
 from curate.tables import TABLES
 from pipelines.query_files import PROTOCOL
+
+# One row per clip. `arg_max` takes the chosen caption of its kind, or the newest where none was chosen; it skips
+# null texts. Texts are read only when they are asked for: a WHERE on them would read them for every question.
+JOINED = """
+CREATE VIEW dataset AS
+WITH text AS (
+    SELECT clip_id,
+           arg_max(text, rank) FILTER (kind = 'original') AS caption_original,
+           arg_max(text, rank) FILTER (kind = 'short') AS caption_short,
+           arg_max(text, rank) FILTER (kind = 'dense') AS caption_dense,
+           count(text) AS n_captions,
+           count(*) FILTER (kind <> 'original' AND status IN ('ok', 'truncated')) AS n_generated
+    FROM (SELECT *, (coalesce(chosen, false), coalesce(epoch_us(created_at), 0)) AS rank FROM {captions})
+    GROUP BY clip_id
+)
+SELECT clips.*,
+       s.uri, s.status AS source_status, s.caption AS source_caption,
+       d.keep, d.reason, d.reasons, d.duplicate_of, d.cluster, d.weight, d.override,
+       text.caption_original, text.caption_short, text.caption_dense,
+       coalesce(text.n_captions, 0) AS n_captions, coalesce(text.n_generated, 0) AS n_generated,
+       h.shard, h.bucket
+FROM clips
+LEFT JOIN (FROM {sources} WHERE duplicate_of IS NULL) s USING (source_id)
+LEFT JOIN {decisions} d USING (clip_id)
+LEFT JOIN text USING (clip_id)
+LEFT JOIN {shards} h USING (clip_id)
+"""
+
+# What the views have beside the columns of the tables.
+ADDED = {
+    "source_status": "status of the source: ok, partial or failed",
+    "source_caption": "caption from the source's sidecar file, if there is one",
+    "caption_original": "chosen caption of kind original; the newest where none was chosen",
+    "caption_short": "chosen caption of kind short; the newest where none was chosen",
+    "caption_dense": "chosen caption of kind dense; the newest where none was chosen",
+    "n_captions": "captions of the clip that have a text, of all kinds",
+    "n_generated": "usable captions of the clip that a captioner wrote",
+    "vae_id": "the VAE that made the latents: the name of their folder",
+}
 
 
 def rows_in_sql(dataset: Dataset, table: str, names: Sequence[str]) -> str:

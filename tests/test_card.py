@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shlex
 import subprocess
 import sys
 from fnmatch import fnmatch
@@ -14,14 +15,17 @@ import matplotlib.image
 import pyarrow.parquet as pq
 import pytest
 from huggingface_hub import DatasetCard
+from huggingface_hub.utils import filter_repo_objects
 from markdown_it import MarkdownIt
-from small_dataset import HOSTILE, build
+from small_dataset import HOSTILE, build, clip_id
 
 from curate.dataset import Dataset
+from curate.overrides import put
 from curate.tables import CLIPS
 from pipelines.card import main
 from pipelines.card_text import escaped
 from pipelines.compact import main as compact
+from pipelines.decide import main as decide
 
 ROOT = Path(__file__).resolve().parents[1]
 ROWS = {
@@ -121,10 +125,66 @@ def test_figures_are_those_of_the_tables(text: str) -> None:
         ["coca", "embedded", "–", "–", "15"],
         ["16:9", "8", "5", "0.0", "0.0", "62.5", "72"],
         ["128×72", "5"],
-        ["dense", "coca", "embedded", "10", "6.3", "5", "5", "8", "8", "0"],
+        ["dense", "coca", "embedded", "10", "0", "6.3", "5", "5", "8"],
         ["b00000000000", "2.0", "pan", HOSTILE],
     ):
         assert row in rows
+
+
+def test_the_rules_and_the_words_of_people_are_told(tmp_path: Path, text: str, capsys) -> None:
+    assert (
+        "The decisions do not tell the rules that made them.\n\nNobody decided on a clip by hand.\n" in text
+    )
+    dataset = build(tmp_path)
+    put(dataset, clip_id("a0"), keep=True, author="Ann Author", note="the red is fine")
+    put(dataset, clip_id("b1"), keep=True, author="Ann Author", note="black on purpose")
+    put(dataset, clip_id("c0"), keep=False, author="Bo")
+    rules = [
+        "--rules.motion.min=2.5",
+        "--rules.luma={min: null, max: 110}",
+        "--rules.motion.if_null=reject",
+    ]
+    copies = ["--rules.copies.near=false", "--rules.semantic={min_similarity: null, balance: true}"]
+    assert decide(["--dataset", dataset.uri, *rules, *copies]) == 0
+    capsys.readouterr()
+    assert main(["--dataset", dataset.uri]) == 0
+    shown = capsys.readouterr().out
+    told = dataset.read_bytes("README.md").decode().partition("## What was kept")[2].partition("\n## ")[0]
+    assert cells(told) == [
+        ["score", "kept are clips with", "clips without that score are"],
+        ["duration_s", "at least 1 s", "rejected"],
+        ["black_ratio", "at most 0.5", "kept"],
+        ["luma", "at most 110", "kept"],
+        ["static_ratio", "at most 0.9", "kept"],
+        ["motion", "at least 2.5 %/s", "rejected"],
+        ["sharpness", "at least 20", "kept"],
+        ["text_area", "at most 0.1", "kept"],
+        ["overlay_area", "at most 0.1", "kept"],
+        ["nsfw", "at most 0.5", "kept"],
+    ]
+    assert "- Near copies: kept.\n- Clips that show the same: kept.\n- `weight` balances clusters" in told
+    assert (
+        "By hand, 2 clips were kept, 1 of them against the rules, and 1 rejected; `override` says so." in told
+    )
+    assert "and decisions/ who overruled the rules, and why (override)" in shown
+
+
+def test_what_people_said_is_not_published(dataset: Dataset, tmp_path: Path, capsys) -> None:
+    own = build(tmp_path)
+    put(own, clip_id("a0"), keep=True, author="Ann Author", note="the red is fine")
+    assert main(["--dataset", own.uri]) == 0
+    shown = capsys.readouterr().out
+    text = own.read_bytes("README.md").decode()
+    assert [config["config_name"] for config in DatasetCard(text).data.configs] == list(ROWS)
+    assert "Ann" not in text
+    told = shown.partition("To upload it: ")[2].splitlines()[0]
+    words = shlex.split(told)
+    assert words[:7] == ["hf", "upload", "USER/NAME", own.uri, ".", "--repo-type", "dataset"]
+    own.write_bytes(b"", "_state", "runs", "log")
+    left_out = [word for at, word in enumerate(words) if words[at - 1] == "--exclude"]
+    sent = {name.split("/")[0] for name in filter_repo_objects(own.files(""), ignore_patterns=left_out)}
+    assert sent == {"README.md", "card", "captions", "clips", "decisions", "latents", "shards", "sources"}
+    assert "sources/ tells the full path of every file (uri): look whether all may read that." in shown
 
 
 def test_what_is_not_known_is_said_to_be_unknown(dataset: Dataset, tmp_path: Path, text: str, capsys) -> None:

@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 from conftest import moving_square, write_video
+from sorted_tables import assert_sorted
+
+from curate.dataset import Dataset
 
 N_FILMS = 6
 
@@ -104,3 +107,4 @@ def test_tables_do_not_depend_on_the_order_of_work(
             == 0
         )
     assert tables(tmp_path / "d") == uninterrupted
+    assert_sorted(Dataset(tmp_path / "d"), "sources", "clips", "decisions")

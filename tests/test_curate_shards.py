@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 import webdataset
 from conftest import moving_square, write_video
+from sorted_tables import assert_sorted
 
 from curate.dataset import Dataset
 from curate.shards import ShardConfig, TarWriter, bucket, plan_shards
@@ -128,7 +129,7 @@ def test_index_finds_each_member_by_its_bytes(dataset: Path) -> None:
     shard(["--dataset", str(dataset), "--engine=local"])
     store = Dataset(str(dataset))
     index = store.read("shards").to_pylist()
-    assert [row["clip_id"] for row in index] == sorted(row["clip_id"] for row in index)
+    assert_sorted(store, "sources", "clips", "decisions", "shards")
     for row in index:
         data = store.read_bytes(
             "shards", row["shard"], start=row["json_offset"], end=row["json_offset"] + row["json_size"]

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import moving_square, write_video
+from sorted_tables import assert_sorted
 
 from curate.dataset import Dataset
 from curate.frames import Video
@@ -25,6 +26,7 @@ def test_demo_on_rendered_films(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "files  6 in = 6 ok + 0 partial + 0 exact copies + 0 failed" in said
 
     dataset = Dataset(str(out / "dataset"))
+    assert_sorted(dataset, "sources", "clips", "decisions", "captions", "shards", "latents")
     decisions = dataset.read("decisions").to_pylist()
     kept = {row["clip_id"] for row in decisions if row["keep"]}
     assert kept

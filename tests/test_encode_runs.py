@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from conftest import moving_square
 from small_shards import film, write_shards
+from sorted_tables import assert_sorted
 from test_curate_s3 import bucket  # noqa: F401  # a fixture
 from tiny_coca import tiny_folder
 
@@ -94,6 +95,7 @@ def test_killed_while_packing_or_finishing(tmp_path: Path) -> None:
     units, store = plan(dataset, OTHER, about), LatentStore(dataset, about)
     packer = PackLatents(dataset.uri, about["vae_id"])
     encode(new)
+    assert_sorted(dataset, "latents")
     after = latents(dataset)
     seen = set()
     for change in range(30):

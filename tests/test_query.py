@@ -92,7 +92,13 @@ def test_an_empty_folder_names_the_command_to_run(tmp_path: Path, capsys) -> Non
     [
         ("FROM captoins", 'Did you mean "captions"?'),
         ("SELECT texd FROM captions", 'Candidate bindings: "text"'),
-        ("SELCT 1", 'syntax error at or near "SELCT"'),
+        ("SELCT 1", 'syntax error at or near "SELCT" (line 1)\n'),
+        ("SELECT\n sum(motion FROM clips", 'syntax error at or near "FROM" (line 2)\n'),
+        ("", "the SQL is empty"),
+        (" ; -- nothing", "the SQL is empty"),
+        ("INSERT INTO clips FROM clips", "The tables are views of the dataset, which SQL only reads.\n"),
+        ("UPDATE clips SET motion = 1", "The tables are views of the dataset, which SQL only reads.\n"),
+        ("DELETE FROM clips", "The tables are views of the dataset, which SQL only reads.\n"),
     ],
 )
 def test_wrong_sql_is_one_line(uri: str, capsys, sql: str, told: str) -> None:
@@ -100,6 +106,7 @@ def test_wrong_sql_is_one_line(uri: str, capsys, sql: str, told: str) -> None:
     err = capsys.readouterr().err
     assert told in err
     assert err.count("\n") == 1
+    assert "^" not in err
 
 
 def test_an_answer_is_printed_as_a_table(uri: str, capsys) -> None:
@@ -163,6 +170,28 @@ def test_an_answer_is_printed_for_other_programs(
             ["b20000000000", ""],
         ]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_json_has_null_for_what_is_no_number(uri: str, capsys) -> None:
+    sql = "SELECT 'nan'::FLOAT AS a, 1 / 0.5 AS b, [1.5, 'inf'::DOUBLE] AS \"c d\", NULL::FLOAT[] AS e, 'x' AS f"
+    assert main(["--dataset", uri, "--format", "json", sql]) == 0
+    assert capsys.readouterr().out == '[\n\t{"a":null,"b":2.0,"c d":[1.5,null],"e":null,"f":"x"}\n]\n'
+
+
+def test_rows_too_wide_for_the_terminal(uri: str, capsys, monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    wide = ", ".join(f"repeat('{letter}', 12) AS {letter}" for letter in "abcdefg")
+    sql = f"SELECT {wide}, NULL AS n, chr(27) || 'x' AS z, repeat('w', 401) AS w FROM range({{}})"
+    assert main(["--dataset", uri, sql.format(1)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:9] == [*(f"{letter}  {letter * 12}" for letter in "abcdefg"), "n  NULL", r"z  \x1bx"]
+    assert "".join(line.strip() for line in lines[9:-2]) == "w  " + "w" * 399 + "…"
+    assert max(map(len, lines[:-1])) <= 60
+    assert lines[-1].startswith("Rows: 1, printed down: 10 columns")
+    assert main(["--dataset", uri, sql.format(9)]) == 0
+    shown = capsys.readouterr().out
+    assert "10 columns (" in shown
+    assert shown.endswith("Columns are hidden: name fewer, widen the terminal, or print with --format csv.\n")
 
 
 def test_an_answer_that_breaks_off_prints_nothing(uri: str, capsys) -> None:

@@ -12,11 +12,13 @@ import pyarrow as pa
 import pytest
 from small_dataset import build
 
+import pipelines.query_answer
 from curate.dataset import Dataset
 from curate.errors import BadInput
 from curate.tables import TABLES
 from pipelines import query_examples as examples
 from pipelines.query import connect, main
+from tests.bench.query import write_tables
 
 COPY_A4, COPY_B3 = "copy of a1 (2.0 of 64 bits differ <= 8)", "copy of a1 (5.0 of 64 bits differ <= 8)"
 PAN, STILL = "camera pans over a hill", "A hill stands still"
@@ -62,7 +64,7 @@ def clips() -> list[dict[str, Any]]:
 
 def captions() -> list[dict[str, Any]]:
     asked = {"kind": "dense", "captioner": "openai", "model": "qwen", "status": "ok"}
-    told = {"cost_usd": 0.5, "tokens_in": 1000, "tokens_out": 50, "latency_ms": 2000.0, "chosen": True}
+    told = {"cost_usd": 0.5, "tokens_in": 1000, "tokens_out": 50, "chosen": True}
     rows: list[dict[str, Any]] = [
         {"clip_id": clip, "text": PAN if CLIPS[clip][1] == "pan" else STILL, **asked, **told}
         for clip in ("a1", "a2", "b1", "b2", "b5", "b6")
@@ -77,7 +79,7 @@ def captions() -> list[dict[str, Any]]:
         {"clip_id": "a1", "kind": "short", "text": "a hill", "captioner": "coca", "status": "truncated",
          "chosen": True},
         {"clip_id": "b7", "kind": "original", "text": "old words camera", "captioner": "sidecar", "status": "ok",
-         "chosen": True},
+         "chosen": True, "clip_score": 0.01, "clip_margin": -0.5},
     ]  # fmt: skip
     day = datetime(2026, 11, 22)
     return [row | {"caption_id": f"c{place}", "created_at": day} for place, row in enumerate(rows)]
@@ -111,26 +113,26 @@ def uri(tmp_path_factory) -> str:
 ANSWERS: list[tuple[examples.Example, list[str], list[tuple]]] = [
     (
         examples.FUNNEL,
-        ["file", "status", "shots", "kept", "captioned", "in_shards", "minutes_kept"],
+        ["file", "shots", "kept", "captioned", "packed", "minutes", "status"],
         [
-            ("ALL FILES", None, 11, 7, 6, 3, 139.0),
-            ("b.mp4", "partial", 7, 5, 4, 1, 49.0),
-            ("a.mp4", "ok", 4, 2, 2, 2, 90.0),
-            ("c.mp4", "failed", 0, 0, 0, 0, 0.0),
+            ("ALL FILES", 11, 7, 6, 3, 139.0, None),
+            ("b.mp4", 7, 5, 4, 1, 49.0, "partial"),
+            ("a.mp4", 4, 2, 2, 2, 90.0, "ok"),
+            ("c.mp4", 0, 0, 0, 0, 0.0, "failed"),
         ],
     ),
     (
         examples.REJECTED,
-        ["rule", "clips", "percent_of_all", "by_this_alone", "hours", "for_example"],
+        ["rule", "clips", "percent", "only_this", "hours", "for_example"],
         [("copy", 2, 18.2, 2, 0.02, COPY_A4), ("motion", 2, 18.2, 1, 0.51, "motion 0.12 < 0.5")],
     ),
     (
         examples.LENGTHS,
-        ["kind", "captioner", "model", "captions", "mean", "p5", "median", "p95", "longest", "cut_off"],
+        ["kind", "captioner", "model", "captions", "cut_off", "mean", "p5", "median", "p95"],
         [
-            ("dense", "openai", "qwen", 7, 4.1, 2, 4, 5, 5, 0),
-            ("original", "sidecar", None, 1, 3.0, 3, 3, 3, 3, 0),
-            ("short", "coca", None, 1, 2.0, 2, 2, 2, 2, 1),
+            ("dense", "openai", "qwen", 7, 0, 4.1, 2, 4, 5),
+            ("original", "sidecar", None, 1, 0, 3.0, 3, 3, 3),
+            ("short", "coca", None, 1, 1, 2.0, 2, 2, 2),
         ],
     ),
     (
@@ -146,26 +148,26 @@ ANSWERS: list[tuple[examples.Example, list[str], list[tuple]]] = [
     ),
     (
         examples.DISAGREE,
-        ["clip_id", "kind", "captioner", "clip_score", "clip_margin", "text"],
+        ["clip_id", "margin", "score", "kind", "text"],
         [
-            ("a2", "dense", "openai", pytest.approx(0.2), pytest.approx(-0.05), PAN),
-            ("b1", "dense", "openai", pytest.approx(0.25), pytest.approx(0.02), PAN),
-            ("a1", "dense", "openai", pytest.approx(0.3), pytest.approx(0.1), PAN),
-            ("b2", "dense", "openai", pytest.approx(0.1), None, STILL),
+            ("a2", pytest.approx(-0.05), pytest.approx(0.2), "dense", PAN),
+            ("b1", pytest.approx(0.02), pytest.approx(0.25), "dense", PAN),
+            ("a1", pytest.approx(0.1), pytest.approx(0.3), "dense", PAN),
+            ("b2", None, pytest.approx(0.1), "dense", STILL),
         ],
     ),
     (
         examples.COPIES,
-        ["kept_clip", "copies", "from_other_files", "seconds_saved", "for_example"],
+        ["kept_clip", "copies", "others", "seconds", "for_example"],
         [("a1", 2, 1, 72.0, COPY_A4)],
     ),
     (
         examples.COST,
-        ["captioner", "model", "kind", "requests", "usable", "no_price", "usd", "usd_per_1000", "tokens_in",
-         "tokens_out", "seconds"],
+        ["captioner", "model", "kind", "requests", "usable", "no_price", "tokens_in", "tokens_out", "usd",
+         "usd_per_1000"],
         [
-            ("openai", "qwen", "dense", 9, 7, 2, 4.0, 666.667, 1000.0, 50.0, 2.0),
-            ("coca", None, "short", 1, 1, 1, None, None, None, None, None),
+            ("openai", "qwen", "dense", 9, 7, 2, 1000.0, 50.0, 4.0, 666.667),
+            ("coca", None, "short", 1, 1, 1, None, None, None, None),
         ],
     ),
     (
@@ -188,8 +190,8 @@ ANSWERS: list[tuple[examples.Example, list[str], list[tuple]]] = [
     ),
     (
         examples.BALANCE,
-        ["bucket", "shards", "clips", "hours", "mb", "smallest_mb", "largest_mb", "largest_to_mean"],
-        [("x", 2, 3, 0.04, 6.0, 2.0, 4.0, 1.33)],
+        ["bucket", "shards", "clips", "hours", "mb", "largest_mb", "to_mean"],
+        [("x", 2, 3, 0.04, 6.0, 4.0, 1.33)],
     ),
 ]  # fmt: skip
 
@@ -217,22 +219,93 @@ def test_they_are_listed_with_sql_that_runs_as_it_stands(uri: str, capsys) -> No
         assert f"{number}. {example.title}\n" in shown
     copied = shown.partition("2. Why clips")[2].partition("\n\n")[2].partition("\n\n")[0]
     assert main(["--dataset", uri, "--format", "csv", copied]) == 0
-    assert (
-        capsys.readouterr().out.splitlines()[0] == "rule,clips,percent_of_all,by_this_alone,hours,for_example"
-    )
+    assert capsys.readouterr().out.splitlines()[0] == "rule,clips,percent,only_this,hours,for_example"
 
 
 def test_one_is_run_by_its_number(uri: str, capsys) -> None:
     assert main(["--dataset", uri, "--example", "10", "--format", "json"]) == 0
     assert json.loads(capsys.readouterr().out) == [
-        {"bucket": "x", "shards": 2, "clips": 3, "hours": 0.04, "mb": 6.0, "smallest_mb": 2.0, "largest_mb": 4.0,
-         "largest_to_mean": 1.33}
+        {"bucket": "x", "shards": 2, "clips": 3, "hours": 0.04, "mb": 6.0, "largest_mb": 4.0,
+         "to_mean": 1.33}
     ]  # fmt: skip
     for wrong in (0, 11):
         with pytest.raises(BadInput, match=f"there is no example {wrong}; they are numbered from 1 to 10"):
             examples.numbered(wrong)
     assert main(["--dataset", uri, "--example", "1", "SELECT 1"]) == 2
     assert "give SQL or --example, not both" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory) -> str:
+    """Eight clips of four films in one folder, of which five have captions and none a score or a price."""
+    return build(tmp_path_factory.mktemp("small")).uri
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory) -> str:
+    """240 clips with ids, places and buckets as long as in life."""
+    dataset = Dataset(tmp_path_factory.mktemp("large"))
+    write_tables(dataset, 600)
+    return dataset.uri
+
+
+def shown(monkeypatch, capsys, uri: str, number: int, columns: int = 80) -> str:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    assert main(["--dataset", uri, "--example", str(number)]) == 0
+    return capsys.readouterr().out
+
+
+def test_above_a_table_stands_what_it_tells(uri: str, monkeypatch, capsys) -> None:
+    for number, example in enumerate(examples.EXAMPLES, 1):
+        title, rest = shown(monkeypatch, capsys, uri, number).split("\n", 1)
+        assert title == example.title
+        assert " ".join(rest.split()).startswith(example.tells)
+
+
+def test_nothing_is_hidden_on_a_terminal_of_80_columns(uri: str, large: str, monkeypatch, capsys) -> None:
+    for number, (_, columns, rows) in enumerate(ANSWERS, 1):
+        told = shown(monkeypatch, capsys, uri, number)
+        assert all(column in told for column in columns)
+        assert "shown)" not in told
+        assert max(map(len, told.splitlines())) <= 80
+        assert rows
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipelines.query_answer, "_FEW_ROWS", 0)  # those that may have many rows fit as a table
+        for number in {*range(1, 11)} - {3, 7}:
+            assert "Columns are hidden" not in shown(monkeypatch, capsys, large, number)
+    cost = shown(monkeypatch, capsys, uri, 7).split("\n\n")
+    assert [line.split() for line in cost[1].splitlines()] == [
+        ["captioner", "openai"], ["model", "qwen"], ["kind", "dense"], ["requests", "9"], ["usable", "7"],
+        ["no_price", "2"], ["tokens_in", "1000.0"], ["tokens_out", "50.0"], ["usd", "4.0"], ["usd_per_1000", "666.667"],
+    ]  # fmt: skip
+    assert cost[-1] == "Rows: 2, printed down: 10 columns are wider than this terminal.\n"
+    assert "printed down" not in shown(monkeypatch, capsys, uri, 7, columns=160)
+
+
+def test_an_answer_without_rows_says_what_that_means(small: str, monkeypatch, capsys) -> None:
+    for number in (4, 5):
+        told = shown(monkeypatch, capsys, small, number)
+        assert told.endswith(f"\n\n{examples.numbered(number).empty}\n")
+        assert "│" not in told
+    assert main(["--dataset", small, "--example", "4", "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out) == []
+
+
+def test_the_funnel_leaves_out_the_folder_that_all_files_share(small: str, tmp_path: Path) -> None:
+    with connect(Dataset(small)) as connection:
+        files = [row[0] for row in connection.sql(examples.FUNNEL.sql).fetchall()]
+    assert files == ["ALL FILES", "b ö.mp4", "c ö.mp4", "a ö.mp4", "d ö.mp4"]
+    dataset = Dataset(tmp_path)
+    for uris, expected in (
+        (["s3://b/x/ab/1.mp4", "s3://b/x/ac/1.mp4", "s3://b/x/a"], ["a", "ab/1.mp4", "ac/1.mp4"]),
+        (["/films/one.mp4"], ["one.mp4"]),
+        (["/a.mp4", "b.mp4"], ["/a.mp4", "b.mp4"]),
+    ):
+        rows = [{"source_id": str(i), "uri": uri, "status": "ok"} for i, uri in enumerate(uris)]
+        for name, table in {"sources": rows, "clips": [], "decisions": []}.items():
+            dataset.write(name, pa.Table.from_pylist(table, schema=TABLES[name]))
+        with connect(dataset) as connection:
+            assert [row[0] for row in connection.sql(examples.FUNNEL.sql).fetchall()[1:]] == expected
 
 
 def test_before_captions_and_shards_exist(tmp_path: Path, capsys) -> None:
@@ -244,7 +317,10 @@ def test_before_captions_and_shards_exist(tmp_path: Path, capsys) -> None:
     assert err.count("has no shards table. Run `reelmill shard --dataset URI` first.") == 1
 
 
-def test_the_guide_lists_them() -> None:
+def test_the_guide_lists_them(uri: str) -> None:
     page = Path(__file__).resolve().parents[1] / "docs" / "query.md"
+    (counted,) = re.findall(r"^```sql\n(.+?)```", page.read_text(), re.MULTILINE | re.DOTALL)
+    with connect(Dataset(uri)) as connection:
+        assert sorted(connection.sql(counted).fetchall()) == [(False, 4, 0), (True, 7, 0)]
     listed = re.findall(r"^(\d+)\. (.+)$", page.read_text(), re.MULTILINE)
     assert listed == [(str(number), example.title) for number, example in enumerate(examples.EXAMPLES, 1)]

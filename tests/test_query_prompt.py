@@ -19,8 +19,10 @@ from pathlib import Path
 import pytest
 from small_dataset import build
 
+from curate.dataset import Dataset
 from curate.tables import TABLES, describe
-from pipelines.query_prompt import is_complete
+from pipelines.query import connect
+from pipelines.query_prompt import HELP, is_complete, schema
 
 ROOT = Path(__file__).resolve().parents[1]
 ASKS, MORE = "query> ", "   ...> "
@@ -135,12 +137,39 @@ def test_commands(terminal: Terminal) -> None:
     shown = terminal.answer(".schema dataset")
     for table, column, kind in (("clips", "start_s", "DOUBLE"), ("shards", "bucket", "VARCHAR")):
         told = describe(TABLES[table])[column]
-        assert re.search(rf"^{column} +{kind} +{re.escape(told)}$", shown, re.MULTILINE)
+        assert re.search(rf"^{column} +{kind} +{re.escape(told)}( \[s\])?$", shown, re.MULTILINE)
     assert "1  Funnel by source\n" in terminal.answer(".examples")
     assert ["motion", "1", "12.5", "1"] in [row[:4] for row in cells(terminal.answer(".examples 2"))]
     assert ".schema NAME" in terminal.answer(".help")
-    terminal.type(".quit\n")
+    assert ".schema NAME" in terminal.answer("help;")
+    assert terminal.answer("SELECT 1 AS", MORE) == ""
+    assert cells(terminal.answer("quit;")) == [["quit"], ["1"]]  # within SQL it is a word like any other
+    terminal.type("exit\n")
     assert terminal.process.wait(30) == 0
+
+
+def test_the_schema_of_every_view_says_what_each_column_means(uri: str) -> None:
+    """Help and docs promise type, unit and meaning."""
+    assert "type, unit and meaning" in HELP
+    with connect(Dataset(uri)) as connection:
+        views = connection.sql("SELECT view_name FROM duckdb_views() WHERE NOT internal AND NOT temporary")
+        lines = {
+            (view, line.split()[0]): line
+            for (view,) in views.fetchall()
+            for line in schema(connection, view).splitlines()
+        }
+    assert {view for view, _ in lines} >= {*TABLES, "dataset"} - {"overrides"}
+    for place, line in lines.items():
+        name, kind, meaning = re.split(r"  +", line, maxsplit=2)
+        assert kind, place
+        assert len(meaning) > 3, place
+        assert len(name) <= line.index(kind), place
+    assert lines["clips", "motion"].endswith(" per half second) [%/s]")
+    assert lines["dataset", "motion"].endswith(" per half second) [%/s]")
+    assert re.fullmatch(r"crop +STRUCT\(x INTEGER, y INT… +the picture .* \[px\]", lines["clips", "crop"])
+    assert lines["dataset", "weight"].endswith("  sampling weight, 1 unless balancing is on")
+    assert lines["dataset", "n_captions"].endswith("  captions of the clip that have a text, of all kinds")
+    assert lines["latents", "vae_id"].endswith("  the VAE that made the latents: the name of their folder")
 
 
 def test_ctrl_c_drops_what_was_typed(terminal: Terminal) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import small_dataset
+from sorted_tables import assert_sorted
 from tiny_coca import dense, short, tiny_folder
 
 from curate.dataset import Dataset
@@ -51,6 +52,7 @@ def test_every_kept_clip_gets_its_own_captions(dataset: Dataset, coca: Path) -> 
     assert found == expected
     keys = [(row["clip_id"], row["kind"], row["caption_id"]) for row in rows(dataset)]
     assert keys == sorted(keys)
+    assert_sorted(dataset, "captions")
     assert all(row["chosen"] for row in rows(dataset))
     row = next(row for row in rows(dataset, "dense") if row["clip_id"].startswith("a1"))
     assert (row["start_s"], row["end_s"], row["n_frames"], row["captioner"]) == (2.0, 4.0, 4, "coca")

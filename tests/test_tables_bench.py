@@ -32,6 +32,8 @@ def test_ratios_are_of_ours_to_plain(found: dict) -> None:
     assert set(found["size_mb"]) == {"captions", "clips"}
     assert len(found["seconds"]) == 13
     assert len(found["apart"]) == 5
+    assert all(set(row["cpu_s"]) == {"ours", "plain"} for row in found["seconds"].values())
+    assert found["load_average"] >= 0
 
 
 def test_layouts_that_answer_differently_are_no_comparison() -> None:

@@ -1,4 +1,4 @@
-"""Five readers open the tables' folders directly, on disk and on S3, without a line of ours."""
+"""Five readers open the tables as docs/tables.md says, on disk and on S3, without a line of ours."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pytest
 from moto_store import moto_store
 
 from curate.dataset import Dataset, write_parquet
+from curate.table_docs import document
 from curate.tables import CAPTIONS, CLIPS, TABLES
 
 CLIP_ROWS, PARTS = 17_000, 3  # more than one row group; files of captions
@@ -54,18 +55,68 @@ def write_tables(dataset: Dataset) -> None:
 
 
 @pytest.fixture(scope="module", params=["disk", "s3"])
-def uri(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A dataset with both tables; for s3 the environment says where the store is, as an analyst's would."""
+def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Where datasets lie; for s3 the environment says where the store is, as an analyst's would."""
     if request.param == "disk":
-        found = str(tmp_path_factory.mktemp("tables"))
-        write_tables(Dataset(found))
-        yield found
+        yield str(tmp_path_factory.mktemp("tables"))
         return
     with moto_store() as store, pytest.MonkeyPatch.context() as patch:
         patch.setenv("AWS_REGION", "us-east-1")
         patch.setenv("AWS_ALLOW_HTTP", "true")
-        write_tables(Dataset(f"{store.uri}/films"))
-        yield f"{store.uri}/films"
+        yield store.uri
+
+
+@pytest.fixture(scope="module")
+def uri(place: str) -> str:
+    """Clips and captions, of which there are many."""
+    write_tables(Dataset(f"{place}/films"))
+    return f"{place}/films"
+
+
+@pytest.fixture(scope="module")
+def every_table(place: str) -> str:
+    """Every table with two rows: one with all its values, and one with as few as may be. And tars, as in a dataset."""
+    dataset = Dataset(f"{place}/whole")
+    for name, schema in TABLES.items():
+        with dataset.atomic_writer(
+            *FILES[name].replace("*", "vae-1" if name == "latents" else "part").split("/")
+        ) as f:
+            write_parquet(f, schema, [pa.Table.from_pylist(list(two_rows(schema)), schema=schema)])
+    for folder in ("shards/16x9-h72", "latents/vae-1"):
+        dataset.write_bytes(b"a tar", folder, "000000.tar")
+    return dataset.uri
+
+
+# As docs/tables.md names them.
+FILES = {table: f"{table}/*.parquet" for table in TABLES} | {
+    "shards": "shards/index.parquet", "latents": "latents/*/index.parquet",
+}  # fmt: skip
+
+
+def two_rows(schema: pa.Schema) -> Iterator[dict[str, Any]]:
+    yield {field.name: value(field.type, place) for place, field in enumerate(schema)}
+    yield {f.name: None if f.nullable else value(f.type, place + 1) for place, f in enumerate(schema)}
+
+
+def value(kind: pa.DataType, number: int) -> Any:
+    """A value of that type, another one for each number."""
+    if pa.types.is_struct(kind):
+        return {field.name: value(field.type, number + i) for i, field in enumerate(kind)}
+    if pa.types.is_map(kind):  # which lies in the file as a list
+        return [{"key": f"score {number}", "value": "no model"}, {"key": "other", "value": ""}]
+    if pa.types.is_list(kind):
+        return [value(kind.value_type, number), value(kind.value_type, number + 1)]
+    if pa.types.is_timestamp(kind):
+        return START + timedelta(microseconds=number)
+    if pa.types.is_boolean(kind):
+        return number % 2 == 0
+    return (
+        f"text {number} ö"
+        if pa.types.is_string(kind)
+        else number / 4
+        if pa.types.is_floating(kind)
+        else number
+    )
 
 
 def by_duckdb(uri: str, cache: Path) -> Answer:
@@ -146,21 +197,75 @@ def test_the_folder_is_read_directly(uri: str, reader: Callable[[str, Path], Ans
     assert reader(uri, tmp_path) == EXPECTED
 
 
-@pytest.mark.parametrize("table", TABLES)
-def test_datasets_knows_every_type_of_the_tables(table: str, tmp_path: Path) -> None:
+def rows_by_duckdb(uri: str, table: str, cache: Path) -> list[dict[str, Any]]:
+    import duckdb
+    import fsspec
+
+    tables = duckdb.connect()
+    if uri.startswith("s3://"):
+        tables.register_filesystem(fsspec.filesystem("s3"))
+    return tables.sql(f"FROM '{uri}/{FILES[table]}'").to_arrow_table().to_pylist()
+
+
+def rows_by_polars(uri: str, table: str, cache: Path) -> list[dict[str, Any]]:
+    import polars as pl
+
+    return pl.scan_parquet(f"{uri}/{FILES[table]}").collect().to_dicts()
+
+
+def one_place(uri: str, table: str) -> str:
+    """What readers without a `*` open: the folder, or the index where tars lie beside it."""
+    place = FILES[table].removesuffix("/*.parquet").replace("*", "vae-1")
+    return f"{uri}/{place}"
+
+
+def rows_by_pandas(uri: str, table: str, cache: Path) -> list[dict[str, Any]]:
+    import numpy as np
+    import pandas as pd
+
+    def plain(cell: Any) -> Any:
+        if isinstance(cell, np.ndarray):
+            return [plain(inner) for inner in cell]
+        return cell if isinstance(cell, dict) or not pd.isna(cell) else None
+
+    frame = pd.read_parquet(one_place(uri, table))
+    return [{name: plain(cell) for name, cell in row.items()} for row in frame.to_dict("records")]
+
+
+def rows_by_pyarrow(uri: str, table: str, cache: Path) -> list[dict[str, Any]]:
+    import pyarrow.dataset as ds
+
+    return ds.dataset(one_place(uri, table)).to_table().to_pylist()
+
+
+def rows_by_datasets(uri: str, table: str, cache: Path) -> list[dict[str, Any]]:
     """Hugging Face's viewer is made of it."""
     from datasets import load_dataset
 
-    schema = TABLES[table]
-    values = {"keep": True, "created_at": datetime(2026, 11, 22, tzinfo=UTC)}
-    row = {f.name: None if f.nullable else values.get(f.name, "a") for f in schema}
-    with (tmp_path / "t.parquet").open("wb") as file:
-        write_parquet(file, schema, [pa.Table.from_pylist([row], schema=schema)])
-    found = load_dataset(
-        "parquet", data_files=str(tmp_path / "*.parquet"), cache_dir=str(tmp_path), split="train"
-    )
-    assert found.column_names == schema.names
-    assert found[0] == row
+    files = f"{uri}/{FILES[table]}"
+    return list(load_dataset("parquet", data_files=files, cache_dir=str(cache), split="train"))
+
+
+OPENED_BY = {
+    "duckdb": rows_by_duckdb, "polars": rows_by_polars, "pandas": rows_by_pandas, "pyarrow": rows_by_pyarrow,
+    "datasets": rows_by_datasets,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("table", TABLES)
+@pytest.mark.parametrize("reader", OPENED_BY.values(), ids=OPENED_BY)
+def test_every_table_is_read_with_all_its_values(
+    every_table: str, reader: Callable[[str, str, Path], list[dict[str, Any]]], table: str, tmp_path: Path
+) -> None:
+    found = reader(every_table, table, tmp_path)
+    assert [list(row) for row in found] == [TABLES[table].names] * 2
+    assert found == list(two_rows(TABLES[table]))
+
+
+def test_the_page_says_how_each_table_is_opened() -> None:
+    page = document()
+    for table, files in FILES.items():
+        assert f"`{files}`, written by" in page.partition(f"## {table}\n")[2]
 
 
 def test_a_scan_that_does_not_name_the_embeddings_does_not_read_them(tmp_path: Path) -> None:

@@ -11,13 +11,17 @@ repository's docs as often as there, the raw text beside the cleaned one; clips 
 768 floats. Every question is asked of both, in turn, on two threads, files in the page cache; figures are medians.
 
 `apart` asks the questions about clips once more with the embeddings in files of their own, as a third layout. That was
-never worth a join (2026-11-22: 0.96 to 1.10 of the time): a scan that does not name the column does not read it.
+never worth a join (see the results): a scan that does not name the column does not read it.
+
+Ratios are of the clock. `cpu_s` is the processor time of all threads, and the load average tells whether other work
+shared the cores: zstd costs processor time, which is free only where a core is.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import statistics
 import tempfile
@@ -231,21 +235,32 @@ def clip_questions(one: str, embeddings: str) -> dict[str, Callable[[Path], obje
 
 def timed(
     asked: dict[str, list[tuple[Callable[[Path], object], Path]]], repeats: int
-) -> dict[str, list[float]]:
-    """Question -> median seconds per layout. Layouts take turns; raises if they answer differently."""
+) -> dict[str, list[tuple[float, float]]]:
+    """Question -> median seconds per layout, of the clock and of all threads' processor time.
+
+    Layouts take turns; raises if they answer differently.
+    """
     found = {}
     for name, layouts in asked.items():
         answers = [ask(folder) for ask, folder in layouts]  # warm
         if any(str(answer) != str(answers[0]) for answer in answers):
             raise AssertionError(f"{name}: {answers}")
         spent: list[list[float]] = [[] for _ in layouts]
+        cpu: list[list[float]] = [[] for _ in layouts]
         for _ in range(repeats):
             for at, (ask, folder) in enumerate(layouts):
-                began = time.perf_counter()
+                began, cpu_began = time.perf_counter(), time.process_time()
                 ask(folder)
                 spent[at].append(time.perf_counter() - began)
-        found[name] = [statistics.median(times) for times in spent]
+                cpu[at].append(time.process_time() - cpu_began)
+        found[name] = [(statistics.median(s), statistics.median(c)) for s, c in zip(spent, cpu, strict=True)]
     return found
+
+
+def compared(found: list[tuple[float, float]], one: str, other: str) -> dict:
+    """`{one, other, cpu_s: {one, other}}` of two layouts."""
+    (one_s, one_cpu), (other_s, other_cpu) = found
+    return {one: one_s, other: other_s, "cpu_s": {one: one_cpu, other: other_cpu}}
 
 
 def size_mb(folder: Path) -> float:
@@ -264,13 +279,24 @@ def measure(folder: Path, n_clips: int, repeats: int) -> dict:
     return {
         "machine": machine()
         | {"duckdb": duckdb.__version__, "pyarrow": pa.__version__, "pandas": pd.__version__},
+        "load_average": os.getloadavg()[0],
         "rows": {"captions": n_clips * len(KINDS), "clips": n_clips, "embedding": DIMS},
         "repeats": repeats,
         "size_mb": {t: s | {"ratio": s["ours"] / s["plain"]} for t, s in sizes.items()},
         "write_s": written,
-        "seconds": {n: {"ours": a, "plain": b, "ratio": a / b} for n, (a, b) in both.items()},
-        "apart": {n: {"together": a, "apart": b, "ratio": b / a} for n, (a, b) in third.items()},
+        "seconds": {
+            name: (row := compared(found, "ours", "plain")) | {"ratio": row["ours"] / row["plain"]}
+            for name, found in both.items()
+        },
+        "apart": {
+            name: (row := compared(found, "together", "apart")) | {"ratio": row["apart"] / row["together"]}
+            for name, found in third.items()
+        },
     }
+
+
+def told(row: dict, one: str, other: str) -> list[float]:
+    return [row[one], row[other], row["ratio"], row["cpu_s"][one], row["cpu_s"][other]]
 
 
 def main() -> None:
@@ -285,12 +311,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=args.folder) as folder:
         found = measure(Path(folder), args.clips, args.repeats)
     rows = found["rows"]
-    sizes = [[f"{t}, MB", s["ours"], s["plain"], s["ratio"]] for t, s in found["size_mb"].items()]
-    times = [[n, s["ours"], s["plain"], s["ratio"]] for n, s in found["seconds"].items()]
+    sizes = [[f"{t}, MB", s["ours"], s["plain"], s["ratio"], None, None] for t, s in found["size_mb"].items()]
+    times = [[n, *told(row, "ours", "plain")] for n, row in found["seconds"].items()]
     title = f"{rows['captions']:,} captions of {rows['clips']:,} clips: MB and seconds"
-    print_table(title, ["", "ours", "pandas", "ratio"], [*sizes, *times])
-    apart = [[n, s["together"], s["apart"], s["ratio"]] for n, s in found["apart"].items()]
-    print_table("embeddings in files of their own: seconds", ["", "together", "apart", "ratio"], apart)
+    print_table(title, ["", "ours", "pandas", "ratio", "ours cpu_s", "pandas cpu_s"], [*sizes, *times])
+    apart = [[n, *told(row, "together", "apart")] for n, row in found["apart"].items()]
+    title = "embeddings in files of their own: seconds"
+    print_table(title, ["", "together", "apart", "ratio", "together cpu_s", "apart cpu_s"], apart)
+    print(f"\nload average {found['load_average']:.1f} on {found['machine']['cores']} cores")
     if args.json:
         args.json.write_text(json.dumps(found, indent=1) + "\n")
 
