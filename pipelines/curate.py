@@ -58,12 +58,16 @@ class CurateConfig:
 def curate(config: CurateConfig) -> None:
     """Run the stages over the files that have no committed result yet, then write the tables."""
     from curate.dataset import Dataset, config_hash
+    from curate.funnel import count_funnel
     from curate.probe import find_inputs
     from curate.sources import UNIT_INPUT
     from curate.units import drop_superseded, pending, stamp_of, write_tables
-    from pipelines.decide import funnel_text, write_decisions
+    from pipelines.decide import write_decisions
     from pipelines.engine import run_stages
+    from pipelines.metrics_stages import decided, of_curate
+    from pipelines.metrics_watch import Watch
     from pipelines.progress import Progress
+    from pipelines.status_curate import by_status
 
     files = find_inputs(config.input)
     dataset = Dataset(config.dataset)
@@ -80,13 +84,19 @@ def curate(config: CurateConfig) -> None:
     ]
     if len(todo) < len(files):
         print(f"{len(files) - len(todo)} of {len(files)} files are done already")
-    with Progress("curate", total=len(items), unit="files") as progress:
-        for row in run_stages(config.engine, items, UNIT_INPUT, stages(config), config.ray):
-            progress.advance(1, **{row["status"]: 1, "clips": row["clips"]})
-    drop_superseded(dataset, stamps)
-    write_tables(dataset)
-    write_decisions(dataset, config.rules)
-    print(funnel_text(dataset))
+    before = by_status(dataset, stamps, but={file.unit for file in todo})
+    to_do = {"analyse": len(items)}
+    with Watch("curate", config, of_curate(), before=before, to_do=to_do) as watch:
+        for _ in run_stages(config.engine, items, UNIT_INPUT, stages(config), config.ray, watch):
+            pass  # each is committed, and told by the watch
+        drop_superseded(dataset, stamps)
+        with Progress("curate/decide", unit="clips") as progress:
+            write_tables(dataset)
+            write_decisions(dataset, config.rules)
+            funnel = count_funnel(dataset)
+            progress.advance(funnel.clips, kept=funnel.kept, rejected=sum(funnel.rejected.values()))
+        watch.count("decide", "clips", decided(funnel.kept, funnel.rejected))
+    print(funnel.text())
 
 
 def what_scores_depend_on(config: CurateConfig) -> list[object]:

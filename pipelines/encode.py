@@ -68,7 +68,8 @@ def encode(config: EncodeConfig) -> None:
     from pipelines.encode_stages import DECODE_INPUT
     from pipelines.encode_store import LatentStore
     from pipelines.engine import run_stages
-    from pipelines.progress import Progress
+    from pipelines.metrics_stages import of_encode
+    from pipelines.metrics_watch import Watch
 
     check(config)
     dataset = Dataset(config.dataset)
@@ -79,21 +80,21 @@ def encode(config: EncodeConfig) -> None:
 
     missing = store.missing(units)
     parts = store.missing_parts(missing)
-    if parts:
-        clips, times = sum(len(part["clips"]) for part in parts), Times()
-        with Progress("encode", total=clips, unit="clips") as progress:
-            for row in run_stages(config.engine, parts, DECODE_INPUT, encoding(config, about), config.ray):
-                progress.advance(row["clips"] + row["failed"], failed=row["failed"])
+    clips, times = sum(len(part["clips"]) for part in parts), Times()
+    to_do = {"decode": clips, "encode": clips, "pack": len(missing)}
+    with Watch("encode", config, of_encode(), to_do=to_do) as watch:
+        if parts:
+            stages = encoding(config, about)
+            for row in run_stages(config.engine, parts, DECODE_INPUT, stages, config.ray, watch):
                 times.add(row)
-        times.end()
-        print(times.told())
-    if missing:
-        with Progress("pack", total=len(missing), unit="shards") as progress:
-            packer: list[Stage] = [PackLatents(config.dataset, about["vae_id"])]
-            rows = [unit.pack_row() for unit in missing]
-            for row in run_stages(config.engine, rows, PACK_INPUT, packer, config.ray):
-                progress.advance(1, clips=row["clips"])
-    print(told(store, store.finish(units)))
+            times.end()
+            print(times.told())
+        packer: list[Stage] = [PackLatents(config.dataset, about["vae_id"])]
+        rows = [unit.pack_row() for unit in missing]
+        for _ in run_stages(config.engine, rows, PACK_INPUT, packer, config.ray, watch):
+            pass  # each is committed, and told by the watch
+        counts = store.finish(units)
+    print(told(store, counts))
 
 
 def check(config: EncodeConfig) -> None:

@@ -1,6 +1,6 @@
 """Runs a list of stages: in this process, or as one streaming Ray Data pipeline. The stages know neither.
 
-    for row in run_stages(EngineConfig(), "ray", items, UNIT_INPUT, [AnalyseSources(...), ScoreWithClip(...)]):
+    for row in run_stages("ray", items, UNIT_INPUT, [AnalyseSources(...), ScoreWithClip(...)], RayConfig()):
         ...                                   # small rows of the last stage, as they are finished
 
 Stages without `actors` become tasks (as many as the cluster has cores for); stages with `actors` become a
@@ -16,13 +16,16 @@ import uuid
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
 
 from curate.errors import BadInput
 from curate.stage import Stage, run_in_process
 from model.errors import BadInput as ModelBadInput
+
+if TYPE_CHECKING:
+    from pipelines.metrics_watch import Watch
 
 Engine = Literal["ray", "local"]
 
@@ -46,17 +49,28 @@ class RayConfig:
 
 
 def run_stages(
-    engine: Engine, items: list[dict], input_schema: pa.Schema, stages: Sequence[Stage], ray_config: RayConfig
+    engine: Engine,
+    items: list[dict],
+    input_schema: pa.Schema,
+    stages: Sequence[Stage],
+    ray_config: RayConfig,
+    watch: Watch | None = None,
 ) -> Iterator[dict]:
     """Stream `items` through `stages`; yields the rows of the last one in the order they finish.
 
-    Raises BadInput where the cluster has no room for the workers and a task beside them: they would wait for ever.
+    `watch` tells how far each stage is. Raises BadInput where the cluster has no room for the workers and a task beside
+    them: they would wait for ever.
     """
     if not items:
         return iter(())
-    if engine == "local":
-        return run_in_process(items, stages)
-    return _run_on_ray(items, input_schema, stages, ray_config)
+    if engine == "ray":
+        return _run_on_ray(items, input_schema, stages, ray_config, watch)
+    return run_in_process(items, stages) if watch is None else _run_watched(items, stages, watch)
+
+
+def _run_watched(items: list[dict], stages: Sequence[Stage], watch: Watch) -> Iterator[dict]:
+    with watch.over(stages, len(items), ray=False) as (watched, seen):
+        yield from seen(run_in_process(items, watched))
 
 
 # What these say of themselves would bury our own progress lines.
@@ -96,12 +110,26 @@ def start_ray(config: RayConfig) -> None:
 
 
 def _run_on_ray(
-    items: list[dict], input_schema: pa.Schema, stages: Sequence[Stage], config: RayConfig
+    items: list[dict],
+    input_schema: pa.Schema,
+    stages: Sequence[Stage],
+    config: RayConfig,
+    watch: Watch | None = None,
 ) -> Iterator[dict]:
     import ray
 
     start_ray(config)
     check_room(stages, ray.cluster_resources())
+    if watch is None:
+        yield from _stream(items, input_schema, stages)
+        return
+    with watch.over(stages, len(items), ray=True) as (watched, seen):
+        yield from seen(_stream(items, input_schema, watched))
+
+
+def _stream(items: list[dict], input_schema: pa.Schema, stages: Sequence[Stage]) -> Iterator[dict]:
+    import ray
+
     data = dataset_of(items, input_schema)
     for stage in stages:
         data = with_stage(data, stage)
@@ -223,7 +251,7 @@ class _Task:
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
         self._key = uuid.uuid4().hex
-        self.__name__ = type(stage).__name__
+        self.__name__ = getattr(stage, "__name__", type(stage).__name__)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         if self._key not in _ready:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from curate.dataset import Dataset
     from curate.stage import Stage
+    from pipelines.metrics_watch import Watch
     from recaption.plan import KeptClip, Recipe
     from recaption.rows import Plan
 
@@ -93,9 +94,13 @@ class RecaptionConfig:
 
 def recaption(config: RecaptionConfig) -> int:
     """Make the captions that are missing, then finish the table. Returns 1 if every one of them failed."""
+    from collections import Counter
+
     from curate.dataset import Dataset
     from curate.errors import BadInput
     from pipelines.finish_captions import finish_captions
+    from pipelines.metrics_stages import of_recaption
+    from pipelines.metrics_watch import Watch
     from pipelines.progress import Progress
     from pipelines.recaption_preview import spread
     from pipelines.recaption_recipe import make_recipe
@@ -127,13 +132,17 @@ def recaption(config: RecaptionConfig) -> int:
 
     counts: dict[str, int] = {}
     first_error = None
-    with Progress("recaption", total=total, unit="captions") as progress:
-        for row in make_captions(config, recipe, dataset, wanted, run_id):
-            progress.advance(1, **{row["status"]: 1})
+    current |= {row["caption_id"] for row in originals}
+    to_do = {"frames": len(wanted), "caption": total, "commit": total}
+    before = Counter(have[caption_id] for caption_id in done & current)
+    with Watch("recaption", config, of_recaption(), before=before, to_do=to_do) as watch:
+        for row in make_captions(config, recipe, dataset, wanted, run_id, watch):
             counts[row["status"]] = counts.get(row["status"], 0) + 1
             first_error = first_error or row["error"]
-    current |= {row["caption_id"] for row in originals}
-    told = finish_captions(dataset, current, config.trust, engine=config.engine, ray=config.ray)
+        with Progress("recaption/finish", unit="captions") as progress:
+            told = finish_captions(dataset, current, config.trust, engine=config.engine, ray=config.ray)
+            chosen = dataset.read("captions", ["chosen"])["chosen"].to_pylist()
+            progress.advance(len(chosen), chosen=chosen.count(True))
 
     usable = sum(counts.get(status, 0) for status in USABLE)
     there = sum(plan.caption_id in done for clip, planned in plans for plan in planned)
@@ -205,19 +214,31 @@ def make_captions(
     dataset: Dataset,
     wanted: list[tuple[KeptClip, list[Plan]]],
     run_id: str,
+    watch: Watch,
 ) -> Iterator[dict]:
     """Make and commit the wanted captions; yields caption_id, status and error of each as it is finished."""
     if config.captioner.backend == "vllm":
         from pipelines.recaption_vllm import run_vllm
 
-        return run_vllm(config.captioner.vllm, recipe, dataset, wanted, run_id, config.ray)
+        rows = run_vllm(config.captioner.vllm, recipe, dataset, wanted, run_id, config.ray)
+        return with_progress(rows, sum(len(plans) for _, plans in wanted))
     from pipelines.engine import run_stages
     from pipelines.recaption_stages import WORK, work_items
     from recaption.table import loops, texts
 
     parents = {parent for _, missing in wanted for plan in missing for parent in plan.parents}
     items = work_items(wanted, texts(dataset, parents), loops(dataset))
-    return run_stages(config.engine, items, WORK, stages(config, recipe, run_id), config.ray)
+    return run_stages(config.engine, items, WORK, stages(config, recipe, run_id), config.ray, watch)
+
+
+def with_progress(rows: Iterator[dict], total: int) -> Iterator[dict]:
+    """`rows` of captions in one line of progress, where the stages are Ray Data's own and cannot be watched."""
+    from pipelines.progress import Progress
+
+    with Progress("recaption", total=total, unit="captions") as progress:
+        for row in rows:
+            progress.advance(1, **{row["status"]: 1})
+            yield row
 
 
 def stages(config: RecaptionConfig, recipe: Recipe, run_id: str) -> list[Stage]:

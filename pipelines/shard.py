@@ -10,10 +10,14 @@ writes only the shards that change.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from curate.cut import CutConfig
 from curate.shards import ShardConfig
 from pipelines.engine import Engine, RayConfig
+
+if TYPE_CHECKING:
+    from curate.stage import Stage
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,8 @@ def shard(config: ShardCommand) -> None:
     )
     from curate.shard_stages import CUT_INPUT, PACK_INPUT, CutClips, PackShards
     from pipelines.engine import run_stages
-    from pipelines.progress import Progress
+    from pipelines.metrics_stages import of_shard
+    from pipelines.metrics_watch import Watch
 
     dataset = Dataset(config.dataset)
     kept = kept_clips(dataset)
@@ -57,27 +62,23 @@ def shard(config: ShardCommand) -> None:
 
     encoded_s, n_decoded = 0.0, 0
     todo = CutStore(dataset).missing(units)
-    if todo:
-        with Progress("cut", total=len(todo), unit="files") as progress:
-            stage = CutClips(config.dataset, config.cut)
-            for row in run_stages(config.engine, todo, CUT_INPUT, [stage], config.ray):
-                progress.advance(1, clips=row["clips"], failed=row["failed"])
-                encoded_s += row["encoded_s"]
-                n_decoded += row["n_decoded"]
+    with Watch("shard", config, of_shard(), to_do={"cut": len(todo)}) as watch:
+        stages: list[Stage] = [CutClips(config.dataset, config.cut)]
+        for row in run_stages(config.engine, todo, CUT_INPUT, stages, config.ray, watch):
+            encoded_s += row["encoded_s"]
+            n_decoded += row["n_decoded"]
 
-    store = CutStore(dataset)
-    cuts = [cut for unit in units for cut in store.facts(unit).values()]
-    packs = pack_units(kept, cuts, config.pack)
-    missing = [pack for pack, done in zip(packs, packed(dataset, packs), strict=True) if not done]
-    if missing:
-        with Progress("pack", total=len(missing), unit="shards") as progress:
-            stages = [PackShards(config.dataset)]
-            for row in run_stages(config.engine, missing, PACK_INPUT, stages, config.ray):
-                progress.advance(1, clips=row["clips"])
+        store = CutStore(dataset)
+        cuts = [cut for unit in units for cut in store.facts(unit).values()]
+        packs = pack_units(kept, cuts, config.pack)
+        missing = [pack for pack, done in zip(packs, packed(dataset, packs), strict=True) if not done]
+        stages = [PackShards(config.dataset)]
+        for _ in run_stages(config.engine, missing, PACK_INPUT, stages, config.ray, watch):
+            pass  # each is committed, and told by the watch
 
-    write_index(dataset, packs, cuts)
-    store.drop()
-    drop_stale(dataset, packs)
+        write_index(dataset, packs, cuts)
+        store.drop()
+        drop_stale(dataset, packs)
     failed = sum(cut["error"] is not None for cut in cuts)
     copied = sum(cut["copied"] is True for cut in cuts)
     silent = sum(cut["audio_error"] is not None for cut in cuts)

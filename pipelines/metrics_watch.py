@@ -1,0 +1,221 @@
+"""A command watched while it works: progress per stage, metrics in Ray, and a record of the job in its dataset.
+
+    with Watch("curate", config, of_curate()) as watch:
+        for row in run_stages(config.engine, items, UNIT_INPUT, stages(config), config.ray, watch):
+            ...
+        watch.count("decide", "clips", decided(kept, rejected))
+
+Each stage is wrapped in one that reports what a call did to the tally of the job: an object here, one small actor on
+Ray. A thread asks the tally how things stand, tells it on the board, and beats in the record of the job.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pipelines.metrics import Counts
+from pipelines.metrics_stages import Told, told_of
+from pipelines.metrics_tally import Report, State, Tally, is_whole, on_ray
+from pipelines.progress import Board, Line
+from pipelines.status_job import JobRecord
+
+if TYPE_CHECKING:
+    from curate.stage import Stage
+
+log = logging.getLogger(__name__)
+
+LOOK_S = 0.5
+BEAT_S = 5.0
+#: Seconds to wait at the end for reports that are still on their way.
+SETTLE_S = 5.0
+
+
+class CommandConfig(Protocol):
+    @property
+    def dataset(self) -> str: ...
+
+
+class Watch:
+    """What is told of one command over one dataset."""
+
+    def __init__(
+        self,
+        command: str,
+        config: CommandConfig,
+        told: Mapping[type, Told],
+        *,
+        before: Mapping[str, int] | None = None,
+        to_do: Mapping[str, int] | None = None,
+    ) -> None:
+        """`before`: what earlier runs did, by outcome. `to_do`: of stages by name, how much there is to do."""
+        from curate.dataset import Dataset
+
+        self._command, self._dataset, self._told = command, config.dataset, told
+        self._to_do = dict(to_do or {})
+        self._record = JobRecord(Dataset(config.dataset), command, config, before or {}, self._to_do)
+        self._tally: Any = None  # a Tally, or an actor of one
+        self._known: list[State] = []
+        self._is_lost = False
+        self._beat_at = 0.0
+
+    def __enter__(self) -> Watch:
+        self._record.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._record.__exit__(kind, error, trace)
+        if self._is_actor:
+            self._end_actor()
+
+    @contextmanager
+    def over(self, stages: Sequence[Stage], items: int, *, ray: bool) -> Iterator[tuple[list[Stage], Seen]]:
+        """The stages as they are to be run over so many rows, and what must see each row of the last one."""
+        if self._tally is None:
+            self._tally = (on_ray if ray else Tally)(self._command, self._dataset)
+        told = [told_of(stage, self._told) for stage in stages]
+        states = [State(t.name, t.unit, self._to_do.get(t.name, items)) for t in told]
+        first = self._ask("open", states, items)
+        watched: list[Stage] = [
+            Watched(stage, one, first + place, self._sender())
+            for place, (stage, one) in enumerate(zip(stages, told, strict=True))
+        ]
+        seen, done = Seen(), threading.Event()
+        with Board() as board:
+            looks = threading.Thread(target=self._look, args=(board, first, done), daemon=True)
+            looks.start()
+            try:
+                yield watched, seen
+                self._settle(first, items, seen)
+            finally:
+                done.set()
+                looks.join()
+                self._record.beat(self._tell(board, first))
+
+    def count(self, stage: str, unit: str, counts: Counts) -> None:
+        """What the driver did by itself, all at once."""
+        if self._tally is None:  # there was nothing for the stages to do
+            return
+        self._ask("count", State(stage, unit, counts.done), counts)
+
+    @property
+    def _is_actor(self) -> bool:
+        return self._tally is not None and not isinstance(self._tally, Tally)
+
+    def _sender(self) -> Callable[[Report], None]:
+        return ToActor(self._tally) if self._is_actor else self._tally.add
+
+    def _ask(self, method: str, *args: Any) -> Any:
+        if not self._is_actor:
+            return getattr(self._tally, method)(*args)
+        import ray
+
+        return ray.get(getattr(self._tally, method).remote(*args))
+
+    def _look(self, board: Board, first: int, done: threading.Event) -> None:
+        while not done.wait(LOOK_S):
+            states = self._tell(board, first)
+            if time.monotonic() - self._beat_at >= BEAT_S:
+                self._beat_at = time.monotonic()
+                self._record.beat(states)
+
+    def _tell(self, board: Board, first: int) -> list[State]:
+        states = self._states()
+        for place, state in enumerate(states[first:]):
+            title = f"{self._command}/{state.stage}"
+            board.tell(place, Line(title, state.unit, state.total, state.done, state.shown()))
+        return states
+
+    def _states(self) -> list[State]:
+        """How all stages stand; as far as it was known if the actor died, which costs no job."""
+        if not self._is_actor:
+            self._known = self._tally.states()
+        elif not self._is_lost:
+            import ray
+
+            try:
+                self._known = self._ask("states")
+            except ray.exceptions.RayError as error:
+                self._is_lost = True
+                log.warning("the stages are no longer counted, for the actor that did it is gone: %s", error)
+        return self._known
+
+    def _settle(self, first: int, items: int, seen: Seen) -> None:
+        """Wait until all reports came in. One that a worker sent just before it died may be lost."""
+        until = time.monotonic() + SETTLE_S
+        while not is_whole(self._states()[first:], items, seen.rows) and not self._is_lost:
+            if time.monotonic() > until:
+                log.warning("the counts of the stages are not complete: reports of workers were lost")
+                return
+            time.sleep(0.02)
+
+    def _end_actor(self) -> None:
+        """Not by a kill: as it ends by itself, Ray exports what it noted last."""
+        import ray
+
+        with suppress(ray.exceptions.RayError):  # that it is gone is the answer
+            ray.get(self._tally.stop.remote(), timeout=SETTLE_S)
+
+
+class Seen:
+    """How many rows of the last stage came out."""
+
+    def __init__(self) -> None:
+        self.rows = 0
+
+    def __call__(self, rows: Iterator[dict]) -> Iterator[dict]:
+        for row in rows:
+            self.rows += 1
+            yield row
+
+
+class Watched:
+    """A stage that reports what each of its calls did."""
+
+    def __init__(self, stage: Stage, told: Told, place: int, send: Callable[[Report], None]) -> None:
+        self._stage, self._told, self._place, self._send = stage, told, place, send
+        self.resources, self.output = stage.resources, stage.output
+        self.__name__ = type(stage).__name__
+
+    def setup(self) -> None:
+        self._stage.setup()
+
+    def __call__(self, rows: list[dict]) -> list[dict]:
+        began_s = time.perf_counter()
+        made = self._stage(rows)
+        seconds = time.perf_counter() - began_s
+        self._send(Report(self._place, "", len(rows), len(made), seconds, self._told.count(rows, made)))
+        return made
+
+
+class ToActor:
+    """Sends reports to the tally of the job, from a worker of Ray, and does not wait for it."""
+
+    def __init__(self, tally: Any) -> None:
+        self._tally = tally
+        self._local = threading.local()
+
+    def __call__(self, report: Report) -> None:
+        from dataclasses import replace
+
+        self._tally.add.remote(replace(report, call=self._call()))
+
+    def _call(self) -> str:
+        """Task and number of the call in it: a task that Ray runs again has the same name and makes the same calls."""
+        import ray
+
+        task = str(ray.get_runtime_context().get_task_id())
+        if getattr(self._local, "task", None) != task:
+            self._local.task, self._local.number = task, 0
+        self._local.number += 1
+        return f"{task}:{self._local.number}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ToActor, (self._tally,)
