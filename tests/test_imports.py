@@ -31,7 +31,7 @@ ALLOWED = {
 # What the training machine lacks must not be imported while a module of these packages is loaded.
 ABSENT_IN_TRAINING = {"ray", "av", "decord", "cv2", "open_clip", "scenedetect"}
 # The commands of the training machine and of the analyst.
-LIGHT_COMMANDS = ("train", "sample", "query", "report")
+LIGHT_COMMANDS = ("train", "sample", "query", "report", "serve", "status")
 
 
 def imports(path: Path, *, top_level_only: bool = False) -> Iterator[str]:

@@ -1,0 +1,176 @@
+"""The live view of a dataset: its whole tables in a browser, search, playing clips, and overruling a decision.
+
+    reelmill serve --dataset films.reel                       # http://127.0.0.1:8765, for this machine alone
+    reelmill serve --dataset s3://bucket/films --port 9000
+    reelmill serve --dataset films.reel --host 0.0.0.0        # for others too: prints an address with a token
+
+Nothing is written but what people say of clips (overrides/), and decisions/ when they ask for it on the page.
+"""
+
+from __future__ import annotations
+
+import getpass
+import re
+import secrets
+import signal
+import socket
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from curate.errors import BadInput
+
+if TYPE_CHECKING:
+    import uvicorn
+
+
+@dataclass(frozen=True)
+class ServeConfig:
+    """Show a dataset in a browser: funnel, scores, every clip, search, SQL; play clips and overrule decisions.
+
+    The page shows the tables as they are, and follows them when a command changes them. A host other than this
+    machine's own (127.0.0.1) is guarded by a token, which stands in the address that is printed.
+
+    Attributes:
+        dataset: folder or URI of the dataset.
+        host: address to listen on; 0.0.0.0 is every address of this machine.
+        port: port to listen on; 0 takes a free one.
+        token: what everybody must know who comes in, 16 characters or more; null makes one where one is needed.
+        author: name under which decisions are overruled; null takes the user's name on this machine.
+        clip: CLIP model for the search by text: ARCH/TAG of open_clip or a folder; null takes the model that the
+            clips table names, off loads none.
+        run: folder of a training run to show; null shows those in DATASET/runs.
+        open: open the page in this machine's browser.
+
+    Example:
+        reelmill serve --dataset films.reel
+        reelmill serve --dataset s3://bucket/films --port 9000 --author ann
+        ssh -L 8765:localhost:8765 HOST reelmill serve --dataset films.reel    # then http://localhost:8765 here
+    """
+
+    dataset: str
+    host: str = "127.0.0.1"
+    port: int = 8765
+    token: str | None = None
+    author: str | None = None
+    clip: str | None = None
+    run: str | None = None
+    open: bool = False
+
+
+def serve(config: ServeConfig) -> None:
+    """Serve until Ctrl-C. Raises BadInput for a dataset without tables, a port in use or a host that is none."""
+    import uvicorn
+
+    from curate.dataset import Dataset
+    from pipelines.serve_app import application
+    from pipelines.serve_guards import Door
+    from pipelines.serve_live import Live
+
+    token = token_of(config)
+    author = config.author if config.author is not None else _user()
+    if not author.strip():
+        raise BadInput("--author is empty: decisions are overruled under somebody's name.")
+    if config.run is not None and not Dataset(config.run).exists("metrics.jsonl"):
+        raise BadInput(f"{config.run} holds no metrics.jsonl; give the folder of a training run.")
+    with Live(Dataset(config.dataset), author=author, clip=config.clip, run=config.run) as live:
+        listener = listen(config.host, config.port)
+        port = int(listener.getsockname()[1])
+        door = Door(port, token, is_loopback(config.host))
+        server = uvicorn.Server(settings(application(live, door)))
+        address = address_of(config.host, port, token)
+        print(f"serve: {config.dataset} at {address} (Ctrl-C ends it)", flush=True)
+        if token and not config.token:
+            print(
+                "serve: whoever has this address can read the dataset and overrule decisions; it is printed once. "
+                "--token gives one of your own.",
+                flush=True,
+            )
+        if config.open:
+            import webbrowser
+
+            webbrowser.open(address)
+        # Told to end (SIGTERM), it must take its temporary files with it, as on Ctrl-C.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        try:
+            server.run(sockets=[listener])
+        except KeyboardInterrupt:  # uvicorn has finished what was being answered
+            print("serve: ended")
+        finally:
+            listener.close()
+
+
+def settings(app: Any) -> uvicorn.Config:
+    """How uvicorn runs the application."""
+    import uvicorn
+
+    return uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,  # it would tell tokens
+        server_header=False,
+        http="h11",
+        ws="none",
+        lifespan="off",
+        limit_concurrency=200,
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=3,  # a film that is being played does not hold up the end
+    )
+
+
+def token_of(config: ServeConfig) -> str | None:
+    """The token to ask for: the one given, or a new one where others can reach the page."""
+    if config.token is not None:
+        if not re.fullmatch(r"[A-Za-z0-9._~-]{16,512}", config.token):
+            raise BadInput(
+                "--token must be 16 characters or more, so that nobody guesses it, of letters, digits and - . _ ~, "
+                "so that it can stand in an address."
+            )
+        return config.token
+    return None if is_loopback(config.host) else secrets.token_urlsafe(32)
+
+
+def is_loopback(host: str) -> bool:
+    """True for the names of this machine that no other reaches."""
+    return host in ("localhost", "127.0.0.1", "::1")
+
+
+def address_of(host: str, port: int, token: str | None) -> str:
+    shown = socket.gethostname() if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
+    return f"http://{shown}:{port}/" + (f"?token={token}" if token else "")
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens there. Raises BadInput, with the remedy, when it cannot."""
+    if not 0 <= port <= 65535:
+        raise BadInput(f"--port={port} is no port; give one from 1 to 65535, or 0 for a free one.")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # The protocol is named, or asyncio would not send small answers at once (TCP_NODELAY), but 40 ms later.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(128)
+    except (OSError, UnicodeError) as error:
+        listener.close()
+        raise BadInput(
+            f"cannot listen on {host}:{port}: {getattr(error, 'strerror', None) or error}. Give another --port "
+            "(0 takes a free one) or --host."
+        ) from error
+    return listener
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError) as error:  # a user id that has no name, as in some containers
+        raise BadInput("this machine has no name for you; give --author.") from error
+
+
+def main(argv: list[str] | None = None) -> int:
+    from pipelines.cli import run_command
+
+    return run_command(ServeConfig, serve, argv, name="serve")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,110 @@
+"""`reelmill serve` as a process: it starts, tells its address, ends on Ctrl-C, and says what is wrong before that."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import pytest
+from small_dataset import build, clip_id
+
+from pipelines.serve import main
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@contextmanager
+def running(*flags: str, temporary: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """The process and its first line."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pipelines", "serve", *flags],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "TMPDIR": str(temporary)},
+    )
+    assert process.stdout is not None
+    try:
+        yield process, process.stdout.readline()
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def status(port: int, path: str = "/api/state", host: str | None = None) -> int:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection.request("GET", path, headers={"host": host} if host else {})
+    return connection.getresponse().status
+
+
+@pytest.mark.parametrize(("stop", "code"), [(signal.SIGINT, 0), (signal.SIGTERM, 0)])
+def test_it_serves_until_it_is_told_to_end(tmp_path: Path, stop: signal.Signals, code: int) -> None:
+    uri = build(tmp_path / "films").uri
+    (tmp_path / "temporary").mkdir()
+    with running("--dataset", uri, "--port=0", temporary=tmp_path / "temporary") as (process, line):
+        found = re.fullmatch(r"serve: (\S+) at http://127\.0\.0\.1:(\d+)/ \(Ctrl-C ends it\)\n", line)
+        assert found is not None, line
+        assert found[1] == uri
+        port = int(found[2])
+        assert status(port) == 200
+        assert status(port, host="films.example") == 403
+        # Several pictures at once, the first that the process makes.
+        paths = [f"/clips/{clip_id(short)}/strip.webp" for short in ("a0", "a1", "b0", "b1", "b2", "c0")]
+        with ThreadPoolExecutor(6) as pool:
+            assert set(pool.map(partial(status, port), paths)) == {200}
+        # A reader that never reads does not hold up the end.
+        idle = socket.create_connection(("127.0.0.1", port))
+        process.send_signal(stop)
+        out, err = process.communicate(timeout=30)
+        idle.close()
+        assert process.returncode == code
+        assert out == "serve: ended\n"
+        assert err == ""
+    assert [path.name for path in (tmp_path / "temporary").glob("reelmill-*")] == []
+
+
+def test_others_need_the_token_that_is_printed(tmp_path: Path) -> None:
+    uri = build(tmp_path).uri
+    with running("--dataset", uri, "--port=0", "--host=0.0.0.0", temporary=tmp_path) as (process, line):
+        found = re.search(r"http://\S+:(\d+)/\?token=([\w-]{43}) ", line)
+        assert found is not None, line
+        port = int(found[1])
+        assert process.stdout is not None
+        assert "it is printed once" in process.stdout.readline()
+        assert status(port) == 401
+        assert status(port, f"/?token={found[2]}") == 303
+        assert status(port, f"/?token={found[2]}", host="films.example") == 303
+
+
+def test_what_is_wrong_is_told_in_one_line(tmp_path: Path, capsys) -> None:
+    uri = build(tmp_path).uri
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        wrong = {
+            ("--dataset", uri, f"--port={port}"): f"cannot listen on 127.0.0.1:{port}: Address already in use. "
+            "Give another --port (0 takes a free one) or --host.",
+            ("--dataset", uri, "--port=70000"): "--port=70000 is no port; give one from 1 to 65535, or 0",
+            ("--dataset", uri, "--port=0", "--host=no.such.host.example"): "cannot listen on no.such.host.example:0",
+            ("--dataset", str(tmp_path / "none")): "has no clips table. Run `reelmill curate",
+            ("--dataset", uri, "--token=short"): "--token must be 16 characters or more",
+            ("--dataset", uri, "--author= "): "--author is empty",
+            ("--dataset", uri, "--run", str(tmp_path)): "holds no metrics.jsonl; give the folder of a training run.",
+        }  # fmt: skip
+        for flags, told in wrong.items():
+            assert main(list(flags)) == 2
+            err = capsys.readouterr().err
+            assert told in err
+            assert err.count("\n") == 1

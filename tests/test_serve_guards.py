@@ -1,0 +1,261 @@
+"""Who the live view lets in: every guard over real HTTP, with a request that passes beside those that do not."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterator
+
+import pytest
+from serve_small import Served, served
+from small_dataset import build, clip_id
+
+from curate.dataset import Dataset
+from curate.errors import BadInput
+from curate.overrides import latest
+from pipelines.serve import ServeConfig, address_of, is_loopback, token_of
+from pipelines.serve_files import FILES
+from pipelines.serve_guards import MAX_BODY, MAX_URL
+
+TOKEN = "a-token-of-enough-letters"
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory) -> Dataset:
+    return build(tmp_path_factory.mktemp("guards"))
+
+
+@pytest.fixture(scope="module")
+def server(dataset: Dataset) -> Iterator[Served]:
+    with served(dataset) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def guarded(dataset: Dataset) -> Iterator[Served]:
+    with served(dataset, token=TOKEN, is_loopback=False) as running:
+        yield running
+
+
+def raw(port: int, request: bytes, leaves: bool = False) -> bytes:
+    """What comes back for bytes that no client would send; it may leave before the answer."""
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+        connection.sendall(request)
+        if leaves:
+            connection.shutdown(socket.SHUT_WR)
+        found = b""
+        while piece := connection.recv(65536):
+            found += piece
+    return found
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/static/../serve.py",
+        "/static/..%2fserve.py",
+        "/static/%2e%2e%2f%2e%2e%2fpyproject.toml",
+        "/static/..%5c..%5cpyproject.toml",
+        "/static//etc/passwd",
+        "/static/%2Fetc%2Fpasswd",
+        "/static/live.js%00.css",
+        "/static/",
+        "/static/live.html",
+        "/clips/../../clips/part-00000.parquet",
+        "/clips/..%2f..%2fclips%2fpart-00000.parquet/video",
+        "/clips/%2e%2e/video",
+        "/clips/%2e%2e%2f%2e%2e/strip.webp",
+        "/clips/' OR '1'='1/video".replace(" ", "%20"),
+        "/api/clips/..%2f..",
+        "/api/clips/%00",
+        "/../../../../etc/passwd",
+        "/%2e%2e/%2e%2e/etc/passwd",
+    ],
+)
+def test_no_path_leads_anywhere_else(server: Served, path: str) -> None:
+    status, _, data = server.ask(path)
+    assert status == 404
+    assert "error" in json.loads(data)
+
+
+def test_files_come_from_a_fixed_list(server: Served) -> None:
+    for name, file in FILES.items():
+        status, headers, data = server.ask(f"/static/{name}")
+        assert (status, data, headers["content-type"]) == (200, file.data, file.kind)
+
+
+def test_the_page_keeps_to_itself(server: Served) -> None:
+    for path in ("/", "/api/state", "/static/live.js", "/nothing", f"/clips/{clip_id('b1')}/strip.webp"):
+        _, headers, _ = server.ask(path)
+        policy = headers["content-security-policy"]
+        assert "default-src 'none'; script-src 'self'; style-src 'self';" in policy
+        assert "frame-ancestors 'none'" in policy
+        assert "unsafe" not in policy
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["referrer-policy"] == "no-referrer"
+        assert headers["cross-origin-resource-policy"] == "same-origin"
+        assert not [name for name in headers if name.startswith("access-control")]
+        assert "server" not in headers
+
+
+def test_only_this_machines_own_names_are_answered(server: Served) -> None:
+    for host in ("localhost", "127.0.0.1", "[::1]", "LOCALHOST"):
+        assert server.ask("/api/state", host=f"{host}:{server.port}")[0] == 200
+    for host in ("films.example", f"films.example:{server.port}", "localhost", f"localhost:{server.port + 1}",
+                 f"localhost.films.example:{server.port}", f"127.0.0.1.nip.io:{server.port}", ""):  # fmt: skip
+        status, why = server.refused("/api/state", host=host)
+        assert status == 403
+        assert "this server is called localhost" in why
+    assert raw(server.port, b"GET /api/state HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.1 403")
+
+
+def test_other_origins_are_refused(server: Served, dataset: Dataset) -> None:
+    own = f"http://127.0.0.1:{server.port}"
+    decision = f"/api/clips/{clip_id('a0')}/decision"
+    assert server.ask("/api/state", origin=own, sec_fetch_site="same-origin")[0] == 200
+    for origin in (
+        "https://films.example",
+        "null",
+        f"http://127.0.0.1:{server.port + 1}",
+        f"http://localhost:{server.port}",
+        "",
+    ):
+        for path, body in (("/api/state", None), ("/api/clips", None), (decision, {"keep": False}), ("/api/decide", {}),
+                           ("/api/sql", {"sql": "SELECT 1"}), ("/clips/x/video", None), ("/", None)):  # fmt: skip
+            status, why = server.refused(path, body, origin=origin)
+            assert status == 403, (origin, path)
+            assert "only the live view's own page may" in why
+    for site in ("cross-site", "same-site", "anything"):
+        for path, body in (("/api/state", None), (decision, {"keep": False}), ("/static/live.js", None)):
+            assert server.refused(path, body, sec_fetch_site=site)[0] == 403
+    assert latest(dataset) == {}
+
+
+def test_others_may_link_to_the_page_and_to_nothing_else(server: Served) -> None:
+    followed = {"sec_fetch_site": "cross-site", "sec_fetch_mode": "navigate", "sec_fetch_dest": "document"}
+    assert server.ask("/?view=clips", **followed)[0] == 200
+    assert server.ask("/api/state", **followed)[0] == 403
+    assert server.ask("/", **{**followed, "sec_fetch_dest": "iframe"})[0] == 403
+
+
+def test_a_form_of_another_site_cannot_decide(server: Served, dataset: Dataset) -> None:
+    for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", ""):
+        status, _, data = server.ask(
+            f"/api/clips/{clip_id('a0')}/decision", b'{"keep": false}', content_type=kind
+        )
+        assert status == 415, data
+    assert latest(dataset) == {}
+
+
+def test_methods_that_an_address_has_not(server: Served) -> None:
+    assert server.ask("/api/sql")[0] == 405
+    assert server.ask("/api/state", {})[0] == 405
+    assert server.ask("/", {}, method="DELETE")[0] == 405
+    assert server.ask("/", {}, method="PUT")[0] == 405
+
+
+def test_large_requests_are_refused(server: Served) -> None:
+    fits = json.dumps({"sql": "SELECT 1", "more": "x" * (MAX_BODY - 60)}).encode()
+    assert len(fits) <= MAX_BODY
+    assert server.ask("/api/sql", fits, content_type="application/json")[0] == 200
+    status, why = server.refused(
+        "/api/sql", fits + b" " * (MAX_BODY + 1 - len(fits)), content_type="application/json"
+    )
+    assert (status, why) == (413, "the request is larger than 65,536 bytes.")
+
+
+def test_large_requests_without_a_length_are_refused(server: Served) -> None:
+    head = f"POST /api/sql HTTP/1.1\r\nHost: localhost:{server.port}\r\nContent-Type: application/json\r\n"
+    head += "Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+    small = json.dumps({"sql": "SELECT 42"}).encode()
+    answer = raw(server.port, head.encode() + b"%x\r\n%s\r\n0\r\n\r\n" % (len(small), small))
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert b"[[42]]" in answer
+    piece = b"1000\r\n" + b" " * 4096 + b"\r\n"
+    assert raw(server.port, head.encode() + piece * 17 + b"0\r\n\r\n").startswith(b"HTTP/1.1 413")
+
+
+def test_a_length_that_lies(server: Served) -> None:
+    """Shorter than what comes: the rest is no request. Longer: it is not waited for once the client has gone."""
+    body = json.dumps({"sql": "SELECT 42"}).encode()
+    head = f"POST /api/sql HTTP/1.1\r\nHost: localhost:{server.port}\r\nContent-Type: application/json\r\n"
+    head += "Connection: close\r\n"
+    answer = raw(server.port, f"{head}Content-Length: 2\r\n\r\n".encode() + b"{}" + b"x" * 100)
+    assert answer.startswith(b"HTTP/1.1 400")
+    assert b"[[42]]" not in answer
+    assert b"200 OK" not in raw(
+        server.port, f"{head}Content-Length: 500\r\n\r\n".encode() + body, leaves=True
+    )
+    for length in ("-1", "1e9", "70000000000000000000000", "2, 900"):
+        answer = raw(server.port, f"{head}Content-Length: {length}\r\n\r\n".encode() + body)
+        assert answer[:12] in (b"HTTP/1.1 400", b"HTTP/1.1 413"), (length, answer)
+    assert server.ask("/api/state")[0] == 200
+
+
+def test_a_request_that_never_ends_is_given_up(server: Served, monkeypatch) -> None:
+    monkeypatch.setattr("pipelines.serve_guards.BODY_DEADLINE_S", 0.2)
+    head = f"POST /api/sql HTTP/1.1\r\nHost: localhost:{server.port}\r\nContent-Type: application/json\r\n"
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+        connection.sendall(f"{head}Content-Length: 500\r\n\r\n{{".encode())
+        assert connection.recv(65536).startswith(b"HTTP/1.1 408")
+
+
+def test_long_addresses_are_refused(server: Served) -> None:
+    assert server.ask("/api/state?" + "x" * (MAX_URL - 100))[0] == 200
+    assert server.ask("/api/state?" + "x" * MAX_URL)[0] == 414
+    assert server.ask("/" + "x" * MAX_URL)[0] == 414
+
+
+def test_without_the_token_nothing_is_told(guarded: Served) -> None:
+    for path in (
+        "/",
+        "/static/live.js",
+        "/api/state",
+        "/api/clips",
+        f"/clips/{clip_id('a0')}/video",
+        "/nothing",
+    ):
+        for headers in ({}, {"authorization": "Bearer nothing"}, {"authorization": f"Basic {TOKEN}"},
+                        {"authorization": f"Bearer {TOKEN}x"}, {"authorization": "Bearer \xe9"},
+                        {"cookie": f"reelmill_{guarded.port}=nothing"}, {"cookie": f"reelmill_1={TOKEN}"},
+                        {"cookie": ";;;=\x7f"}):  # fmt: skip
+            status, _, data = guarded.ask(path, **headers)
+            assert status == 401, (path, headers)
+            assert TOKEN.encode() not in data
+    for asked in ("token=", "token=nothing", f"token={TOKEN}&token=nothing"):
+        assert guarded.ask(f"/?{asked}")[0] == 401
+
+
+def test_the_token_opens_every_door(guarded: Served) -> None:
+    assert guarded.ask("/api/state", authorization=f"Bearer {TOKEN}")[0] == 200
+    status, headers, _ = guarded.ask(f"/?view=clips&token={TOKEN}&q=a%20b")
+    assert status == 303
+    assert headers["location"] == "/?view=clips&q=a+b"  # the token stays out of the history
+    cookie = headers["set-cookie"]
+    assert cookie == f"reelmill_{guarded.port}={TOKEN}; Path=/; HttpOnly; SameSite=Strict"
+    assert guarded.ask("/api/state", cookie=cookie.partition(";")[0])[0] == 200
+    assert guarded.ask(f"//films.example/?token={TOKEN}")[1]["location"] == "/films.example/"
+    assert guarded.ask(f"/%5cfilms.example/?token={TOKEN}")[1]["location"].startswith("/%5c")
+
+
+def test_other_names_are_answered_where_there_is_a_token(guarded: Served) -> None:
+    assert guarded.ask("/api/state", host="films.example:99", authorization=f"Bearer {TOKEN}")[0] == 200
+    for headers in ({"origin": "https://elsewhere.example"}, {"sec_fetch_site": "cross-site"}):
+        assert guarded.ask("/api/state", authorization=f"Bearer {TOKEN}", **headers)[0] == 403
+
+
+def test_a_token_is_made_where_others_reach_the_page() -> None:
+    config = ServeConfig("films", host="0.0.0.0")
+    made = token_of(config)
+    assert made is not None
+    assert len(made) >= 40
+    assert made != token_of(config)
+    assert address_of("10.0.0.7", 8765, made) == f"http://10.0.0.7:8765/?token={made}"
+    for host in ("127.0.0.1", "localhost", "::1"):
+        assert token_of(ServeConfig("films", host=host)) is None
+    assert not is_loopback("192.168.1.2")
+    assert not is_loopback("127.0.0.1.films.example")
+    assert token_of(ServeConfig("films", token=TOKEN)) == TOKEN
+    for bad in ("short", "a token with spaces in it", "semicolon;semicolon;", ""):
+        with pytest.raises(BadInput, match="16 characters or more"):
+            token_of(ServeConfig("films", token=bad))
