@@ -23,8 +23,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curate.dataset import Dataset, conform
-from curate.tables import CAPTIONS
 from curate.one_writer import alone
+from curate.tables import CAPTIONS
 
 FOLDER = "_state/captions"
 _REREADS = 5
