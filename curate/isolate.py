@@ -149,7 +149,9 @@ class Isolated:
         self.close()
 
     def _start(self) -> subprocess.Popen[bytes]:
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
+        # While another thread imports cv2 its folder is on the path, whose `typing` no Python can begin with.
+        paths = [path or os.getcwd() for path in sys.path if os.path.basename(path) != "cv2"]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
         # A thread that waits for others spins for a moment only: it would take the core that they could work on.
         environment.setdefault("GOMP_SPINCOUNT", "2000")
         if self._threads is not None:

@@ -128,7 +128,7 @@ def _span(clip: dict[str, Any], shots: int) -> Iterator[str]:
     seconds = clip["end_s"] - clip["start_s"]
     yield from _wrapped(
         "span",
-        f"shot {clip['index'] + 1} of {shots}: {clip['start_s']:.3f} to {clip['end_s']:.3f} s "
+        f"{_shot(clip['index'])} of {shots}: {clip['start_s']:.3f} to {clip['end_s']:.3f} s "
         f"({seconds:.3f} s, {clip['n_frames']} frames), begins by {clip['transition_in']}, "
         f"ends by {clip['transition_out']}",
     )
@@ -136,6 +136,10 @@ def _span(clip: dict[str, Any], shots: int) -> Iterator[str]:
         inside = (crop["x"], crop["y"], crop["w"], crop["h"]) != (0, 0, clip["width"], clip["height"])
         picture = f"{crop['w']}x{crop['h']} at {crop['x']},{crop['y']} inside its borders"
         yield from _wrapped("picture", picture if inside else f"{clip['width']}x{clip['height']}, no borders")
+
+
+def _shot(index: int | None) -> str:
+    return "a shot" if index is None else f"shot {index + 1}"
 
 
 def _scores(clip: dict[str, Any]) -> Iterator[str]:
@@ -194,6 +198,8 @@ def _caption(caption: dict[str, Any]) -> Iterator[str]:
 def _place(row: dict[str, Any]) -> str:
     if row["shard"] is None:
         return f"could not be cut: {row['error']}"
+    if row["mp4_offset"] is None or row["mp4_size"] is None:
+        return f"shards/{row['shard']}, nobody says where in it"
     return (
         f"shards/{row['shard']}, bytes {row['mp4_offset']} to {row['mp4_offset'] + row['mp4_size']} "
         f"({row['width']}x{row['height']}, {_number(row['fps'])} fps, {row['n_frames']} frames)"

@@ -5,14 +5,12 @@ from __future__ import annotations
 import os
 import queue
 import signal
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from curate.isolate import Isolated
 
 NICE = 5  # pages come first
-_importing = threading.Lock()
 
 
 class Children:
@@ -28,10 +26,6 @@ class Children:
     @contextmanager
     def one(self, *, wait: bool = True) -> Iterator[Isolated]:
         """A process for as long as the block lasts. Raises queue.Empty if all are lent and it shall not `wait`."""
-        # While cv2 is imported its folder, with a `typing` of its own, is on sys.path, which a new process is given:
-        # it is imported for good before the first begins. (Python's own lock does not hold: cv2 imports itself anew.)
-        with _importing:
-            import cv2  # noqa: F401
         child = self._idle.get(block=wait)
         try:
             yield child

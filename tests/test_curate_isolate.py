@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -147,3 +148,16 @@ def _alive(pid: int) -> bool:
             return file.read().rsplit(")", 1)[1].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def test_a_process_begins_while_cv2_is_imported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Then its folder leads sys.path; the `typing` in it is not Python's, and no Python begins with it."""
+    folder = tmp_path / "cv2"
+    (folder / "typing").mkdir(parents=True)
+    (folder / "typing" / "__init__.py").write_text("raise ImportError('not this one')")
+    monkeypatch.syspath_prepend(str(folder))
+    child = Isolated()
+    try:
+        assert child.call("builtins:abs", -2, deadline_s=30) == 2
+    finally:
+        child.close()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from small_dataset import HOSTILE, build
 
+from curate.tables import TABLES
 from pipelines.inspect import main
 
 
@@ -67,3 +69,15 @@ def test_a_wrong_id(uri: str, capsys) -> None:
     assert "no clip id begins with 'zz'; ids look like a00000000000." in capsys.readouterr().err
     assert main(["--dataset", uri, "--clip", "b"]) == 2
     assert "b00000000000, b10000000000, b20000000000" in capsys.readouterr().err
+
+
+def test_an_index_without_places_is_told(tmp_path: Path, capsys) -> None:
+    """Columns that an older or a foreign file lacks are null."""
+    dataset = build(tmp_path)
+    for table, columns in (("clips", ("index",)), ("shards", ("mp4_offset", "mp4_size"))):
+        rows = [row | dict.fromkeys(columns) for row in dataset.read(table).to_pylist()]
+        dataset.write(table, pa.Table.from_pylist(rows, schema=TABLES[table]))
+    assert main(["--dataset", dataset.uri, "--clip", "a0"]) == 0
+    told = capsys.readouterr().out
+    assert "a shot of 2: 0.000 to 2.000 s" in told
+    assert "nobody says where in it" in told
