@@ -62,15 +62,19 @@ class Watch:
         self._tally: Any = None  # a Tally, or an actor of one
         self._known: list[State] = []
         self._is_lost = False
-        self._beat_at = 0.0
+        self._ended = threading.Event()
+        self._beats = threading.Thread(target=self._beat, daemon=True)
 
     def __enter__(self) -> Watch:
         self._record.__enter__()
+        self._beats.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._ended.set()
+        self._beats.join()
         self._record.__exit__(kind, error, trace)
         if self._is_actor:
             self._end_actor()
@@ -121,10 +125,12 @@ class Watch:
 
     def _look(self, board: Board, first: int, done: threading.Event) -> None:
         while not done.wait(LOOK_S):
-            states = self._tell(board, first)
-            if time.monotonic() - self._beat_at >= BEAT_S:
-                self._beat_at = time.monotonic()
-                self._record.beat(states)
+            self._tell(board, first)
+
+    def _beat(self) -> None:
+        """Until the command ends, also where the driver works by itself for long: writing tables, scoring captions."""
+        while not self._ended.wait(BEAT_S):
+            self._record.beat(self._known)
 
     def _tell(self, board: Board, first: int) -> list[State]:
         states = self._states()

@@ -15,12 +15,14 @@ import os
 import re
 import stat
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+from uuid import uuid4
 
 from curate.errors import BadInput
 
@@ -145,6 +147,11 @@ def connect(dataset: Dataset, file: Path | None = None) -> duckdb.DuckDBPyConnec
     connection.execute(f"SET allowed_directories = ['{PROTOCOL}://']")
     if file is not None:
         connection.execute(f"SET allowed_paths = [{quote(str(file))}]")
+    # DuckDB lets SQL into the folder it spills to, which else is .tmp where one stands. It makes this one when it must,
+    # and removes it.
+    connection.execute(
+        f"SET temp_directory = {quote(f'{tempfile.gettempdir()}/reelmill-query-{uuid4().hex}')}"
+    )
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")
     names = {}

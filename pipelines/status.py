@@ -101,7 +101,10 @@ def look(uri: str) -> Status:
 def _told(found: Status, form: str, *, in_a_line: bool = False) -> str:
     if form == "json":
         return json.dumps(asdict(found), default=_plain, indent=None if in_a_line else 1)
-    return text(found)
+    # A dataset may come from anywhere, and its records hold what they hold: no sign of theirs moves the cursor.
+    return "".join(
+        sign if sign.isprintable() or sign == "\n" else "\N{REPLACEMENT CHARACTER}" for sign in text(found)
+    )
 
 
 def _plain(value: Any) -> str:

@@ -175,11 +175,53 @@ def _record(dataset: Dataset, name: str) -> dict[str, Any] | None:
     except ValueError as error:
         log.warning("%s/%s is no record of a job: %s", FOLDER, name, error)
         return None
-    known = {each.name for each in fields(Job)} - {"state", "changed_at"}
-    if not isinstance(told, dict) or set(told) != known or told["command"] not in _WORK:
+    if not _is_record(told):
         log.warning("%s/%s is no record of a job that this version knows", FOLDER, name)
         return None
-    return told
+    return dict(told)
+
+
+def _is_record(told: Any) -> bool:
+    """Whether it is what `JobRecord` writes: a dataset may come from anywhere."""
+    if not isinstance(told, dict) or set(told) != {each.name for each in fields(Job)} - {
+        "state",
+        "changed_at",
+    }:
+        return False
+    command, go_on, began_at = told["command"], told["go_on"], told["began_at"]
+    if not isinstance(command, str) or not isinstance(go_on, str):
+        return False
+    try:
+        # What is offered to be typed is one command of ours, quoted as we quote.
+        is_ours = shlex.join(shlex.split(go_on)) == go_on and go_on.split()[:2] == ["reelmill", command]
+        has_zone = began_at is None or datetime.fromisoformat(began_at).tzinfo is not None
+    except (ValueError, TypeError):
+        return False
+    stages = told["stages"]
+    return (
+        command in _WORK
+        and is_ours
+        and has_zone
+        and isinstance(told["error"], str | None)
+        and _are_counts(told["before"])
+        and _are_counts(told["to_do"])
+        and isinstance(stages, list)
+        and all(_is_stage(stage) for stage in stages)
+    )
+
+
+def _is_stage(stage: Any) -> bool:
+    kinds: dict[str, Any] = {"stage": str, "unit": str, "total": int | None, "done": int}
+    return (
+        isinstance(stage, dict)
+        and set(stage) == {*kinds, "counts"}
+        and all(isinstance(stage[name], kind) for name, kind in kinds.items())
+        and _are_counts(stage["counts"])
+    )
+
+
+def _are_counts(found: Any) -> bool:
+    return isinstance(found, dict) and all(isinstance(count, int) for count in found.values())
 
 
 def _alive(changed_at: datetime, now: datetime) -> Literal["running", "interrupted"]:

