@@ -101,7 +101,7 @@ def gather(dataset: Dataset, config: ReportConfig) -> dict[str, Any]:
     if config.run is not None and not shown:
         raise BadInput(f"{config.run} holds no metrics.jsonl; give the folder of a training run.")
     n_errors, errors = data.errors(tables)
-    none: dict[str, Any] = {"samples": [], "samples_left_out": []}
+    none: dict[str, Any] = {"samples": [], "samples_left_out": [], "n_left_out": 0}
     return {
         "dataset": config.dataset,
         "query": f"reelmill query --dataset {shlex.quote(config.dataset)}",

@@ -11,44 +11,77 @@ from typing import Any
 import numpy as np
 
 BINS = 36  # at most; fewer where a round width asks for it
-_QUANTILES, _STEPS = 90, 50  # stops: as many clips apart as possible, and evenly over the range besides
+_QUANTILES = 80  # of the stops; besides there are round figures
+_SHOWN, _LONGER = 0.97, 1.2  # a range this much longer than that of so many values is cut to theirs,
+_BEYOND = 4  # but not before it is this much longer than the way to a bound out there
 
 
-def bars(values: np.ndarray, kept: np.ndarray, bounds: list[float], *, whole: bool = False) -> dict[str, Any]:
-    """Bins of kept and of rejected clips; every bound is an edge, so no bar lies on both sides of it.
+def bars(
+    values: np.ndarray,
+    kept: np.ndarray,
+    bounds: list[float],
+    *,
+    undecided: np.ndarray | None = None,
+    whole: bool = False,
+    within: tuple[float, float] | None = None,
+) -> dict[str, Any]:
+    """Bins of kept, rejected and waiting clips; every bound is an edge, so no bar lies on both sides of it.
 
-    `values` (n,) float64 with NaN for null, `kept` (n,) bool. When a few values lie far out, they fall into the last
-    bin and `over` counts them. `whole`: the values are counts, so a bin is no narrower than one.
+    `values` (n,) float64 with NaN for null, `kept` (n,) bool, and so `undecided`, which is none if not given. When a
+    few values lie far out, they fall into the last bin and `over` counts them. `whole`: the values are counts, so a
+    bin is no narrower than one. `within`: least and greatest possible value; the edges do not go beyond.
     """
+    waiting = np.zeros(len(values), bool) if undecided is None else undecided
     there = np.isfinite(values)
     present = values[there]
     facts: dict[str, Any] = {"n": len(present), "nulls": len(values) - len(present)}
     if not len(present):
-        return facts | {"edges": [], "kept": [], "rejected": [], "over": 0}
-    low, high, step = _range(present, bounds, whole)
+        return facts | {"edges": [], "kept": [], "rejected": [], "waiting": [], "over": 0}
+    low, high, step = _range(present, bounds, whole, within)
     edges = _edges(low, high, step, bounds)
-    shown = np.minimum(values, high)
+    shown = np.clip(values, edges[0], edges[-1])
     return facts | {
         "edges": [_tidy(edge) for edge in edges],
         "kept": np.histogram(shown[there & kept], edges)[0].tolist(),
-        "rejected": np.histogram(shown[there & ~kept], edges)[0].tolist(),
+        "rejected": np.histogram(shown[there & ~kept & ~waiting], edges)[0].tolist(),
+        "waiting": np.histogram(shown[there & waiting], edges)[0].tolist(),
         "over": int((present > high).sum()),
         "max": float(present.max()),
         "median": float(np.median(present)),
     }
 
 
-def stops(values: np.ndarray, bounds: list[float]) -> list[float]:
-    """Round figures at which clips differ, and the bounds: where a slider may stand. Empty without values."""
+def stops(values: np.ndarray, bounds: list[float], within: tuple[float, float] | None = None) -> list[float]:
+    """Round figures, those at which clips differ, and the bounds: where a slider may stand. Empty without values.
+
+    The first and the last are those of the edges that `bars` finds for the same arguments.
+    """
     present = values[np.isfinite(values)]
     if not len(present):
         return []
-    low, high, width = _range(present, bounds)
+    low, high, width = _range(present, bounds, within=within)
     inside = present[present <= high]
-    even = np.linspace(0, 1, _QUANTILES)
-    wanted = [*np.quantile(inside, even, method="nearest"), *np.linspace(low, high, _STEPS)]
-    rounded = {_rounded(value, width / 4) for value in wanted}
-    return sorted({value for value in rounded if low < value < high} | {low, high, *bounds})
+    apart = np.quantile(inside, np.linspace(0, 1, _QUANTILES), method="nearest")
+    found = {_rounded(value, width / 2) for value in apart} | _plain_figures(high, bounds)
+    found |= {_tidy(low + width * k) for k in range(BINS)}
+    return sorted({value for value in found if low < value < high} | {low, high, *bounds})
+
+
+def _plain_figures(high: float, bounds: list[float]) -> set[float]:
+    """What people ask for: 1, 2, 5 in each of three decades up to `high`, and even figures around each bound."""
+    if high <= 0:
+        return set()
+    top = math.floor(math.log10(high))
+    figures = {_tidy(times * 10.0 ** (top - k)) for times in (1, 2, 5) for k in range(3)}
+    for bound in bounds:
+        if bound:
+            half = 10.0 ** math.floor(math.log10(abs(bound))) / 2
+            steps = [
+                *range(1, 21),
+                *range(30, 201, 10),
+            ]  # of 0.05 to 1 and of 0.5 to 10 around a bound of 0.3
+            figures |= {_tidy(math.copysign(half * k, bound)) for k in steps}
+    return figures
 
 
 def passing(values: np.ndarray, at: list[float], exact: type = np.float64) -> dict[str, Any]:
@@ -66,11 +99,15 @@ def passing(values: np.ndarray, at: list[float], exact: type = np.float64) -> di
     }
 
 
-def _range(present: np.ndarray, bounds: list[float], whole: bool = False) -> tuple[float, float, float]:
+def _range(
+    present: np.ndarray, bounds: list[float], whole: bool = False, within: tuple[float, float] | None = None
+) -> tuple[float, float, float]:
     """Least and greatest edge, and the width of a bin, all round; values far out above stay outside."""
     low, high = float(present.min()), float(present.max())
-    most = float(np.quantile(present, 0.99, method="higher"))
-    if high - low > 1.5 * (most - low):
+    most = float(np.quantile(present, _SHOWN, method="higher"))
+    if high - low > max(
+        _LONGER * (most - low), *(_BEYOND * (bound - low) for bound in bounds if bound >= most), 0
+    ):
         high = most
     low, high = min([low, *bounds]), max([high, *bounds])
     if whole:
@@ -81,22 +118,20 @@ def _range(present: np.ndarray, bounds: list[float], whole: bool = False) -> tup
     if whole:
         step = max(step, 1.0)
     low, high = math.floor(low / step + 1e-9) * step, math.ceil(high / step - 1e-9) * step
+    if within:
+        low, high = min([max(low, within[0]), *bounds]), max([min(high, within[1]), *bounds])
+    if high in bounds and high < float(present.max()):
+        high += step  # what lies further out is drawn beyond the bound, not in the bin before it
     return _tidy(low), _tidy(high), step
 
 
 def _edges(low: float, high: float, step: float, bounds: list[float]) -> np.ndarray:
-    """Even bins, but for the nearest inner edge of each bound, which moves onto it."""
-    edges = np.array([_tidy(low + step * k) for k in range(round((high - low) / step) + 1)])
-    taken: set[int] = set()
-    for bound in bounds:
-        inner = np.abs(edges[1:-1] - bound)
-        place = 1 + int(inner.argmin()) if len(inner) else 0
-        if bound in edges or place in taken or place == 0:
-            edges = np.unique(np.append(edges, bound))
-        else:
-            edges[place] = bound
-            taken.add(place)
-    return edges
+    """Even bins, and each bound: an edge that is less than a quarter of a bin away gives way to it."""
+    even = [_tidy(low + step * k) for k in range(math.ceil((high - low) / step - 1e-9) + 1)]
+    inner = [
+        edge for edge in even[1:] if edge < high and all(abs(edge - bound) >= step / 4 for bound in bounds)
+    ]
+    return np.array(sorted({low, *inner, *bounds, high}))
 
 
 def _round_above(width: float) -> float:
@@ -106,10 +141,11 @@ def _round_above(width: float) -> float:
 
 
 def _rounded(value: float, step: float) -> float:
-    """`value` to two digits, or to `step` where that is finer."""
+    """`value` to two digits, but not finer than a hundredth of `step` nor coarser than it, as powers of ten."""
     if value == 0:
         return 0.0
-    step = min(step, 10.0 ** (math.floor(math.log10(abs(value))) - 1))
+    coarse = math.floor(math.log10(step))
+    step = 10.0 ** min(coarse, max(coarse - 2, math.floor(math.log10(abs(value))) - 1))
     return _tidy(round(value / step) * step)
 
 

@@ -9,23 +9,25 @@ import numpy as np
 
 from pipelines.query import rows_of
 from pipelines.report_bins import bars
-from pipelines.report_data import views_of
+from pipelines.report_data import N_WORDS, views_of
 
 if TYPE_CHECKING:
     import duckdb
 
 SAMPLED = 20_000  # captions whose words are counted
 WORDS = 14
-_SEEN_AT_LEAST = 3  # clips that must hold a word before it can stand out
+# Fewer captions, or a smaller gap, are chance: of 20 captions, a word in half of all stands in 6 to 14.
+_CAPTIONS_AT_LEAST = 20
+_GAP_AT_LEAST = 0.1
 LONGEST_WORD = 40
 # What stands between words, besides blanks. Regular expressions take many times as long.
-_BETWEEN = '.,;:!?"“”„«»()[]{}<>/\\|*#=+~…—–。，、！？\n\r\t'
+_BETWEEN = '.,;:!?&"“”„«»()[]{}<>/\\|*#=+~…—–。，、！？\n\r\t'
 # Words that tell nothing of the picture. Other languages keep theirs.
 _PLAIN_WORDS = """
-a an the this that these those some any each every it its he she they them their his her we you i is are was were be
-been being am has have had do does did can could will would may might of in on at to from by with without into onto over
-under as for and or but not no nor so if then than while during there here which who whose what where when how very
-more most other another one two also only just same such s t
+a an the this that these those some any each every it its he him his she her they them their we us our you your i me
+my is are was were be been being am has have had do does did can could will would may might of in on at to from by
+with without into onto over under as for and or but not no nor so if then than while during there here which who
+whose what where when how very more most other another one two also only just same such s t
 """
 _PLAIN = frozenset(_PLAIN_WORDS.split())
 
@@ -56,10 +58,9 @@ def _kinds(tables: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
         "SELECT kind, count(*) AS n, count(DISTINCT text) AS n_distinct FROM captions "
         "WHERE text IS NOT NULL GROUP BY kind ORDER BY n DESC, kind",
     )
-    lengths = "len(string_split_regex(trim(text), '\\s+'))::DOUBLE"
     for kind in found:
         columns = tables.sql(
-            f"SELECT {lengths} AS words, clip_score::DOUBLE AS clip_score FROM captions "
+            f"SELECT {N_WORDS}::DOUBLE AS words, clip_score::DOUBLE AS clip_score FROM captions "
             "WHERE text IS NOT NULL AND kind IS NOT DISTINCT FROM ?",
             params=[kind["kind"]],
         ).to_arrow_table()
@@ -108,7 +109,7 @@ def _vocabulary(words: list[dict[str, Any]], kind: str | None) -> dict[str, Any]
 
 
 def _by_camera(words: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """Words that captions of clips with one camera motion hold more often than all: of the richest kind.
+    """Words that captions of clips with one camera motion hold far more often than all: of the richest kind.
 
     `{kind, rows: [{camera, n, words: [{word, share, overall}]}]}`, shares of captions; the widest gap comes first.
     """
@@ -130,10 +131,12 @@ def _by_camera(words: list[dict[str, Any]]) -> dict[str, Any] | None:
     n = totals.total()
     rows = []
     for camera, of_camera in totals.most_common():
+        if of_camera < _CAPTIONS_AT_LEAST:
+            break
         told: list[dict[str, Any]] = []
         for word, counts in by_word.items():
             share, overall = counts[camera] / of_camera, counts.total() / n
-            if counts[camera] >= _SEEN_AT_LEAST and share > overall and word not in _PLAIN:
+            if share - overall >= _GAP_AT_LEAST and word not in _PLAIN:
                 told.append({"word": word, "share": share, "overall": overall})
         told.sort(key=lambda row: (row["overall"] - row["share"], row["word"]))
         rows.append({"camera": camera, "n": of_camera, "words": told[:6]})

@@ -11,6 +11,8 @@ import io
 import os
 import tempfile
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from functools import cache
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -46,10 +48,10 @@ def add_strips(
     """Give every clip `picture` (data URI or None), `frames`, `width`, `height` and `no_picture` (why not)."""
     from curate.isolate import Isolated
 
-    child = Isolated()
+    child, stores = Isolated(), Stores()
     try:
         for uri, of_source in groupby(sorted(clips, key=lambda c: c["uri"] or ""), key=lambda c: c["uri"]):
-            for clip, (picture, why) in _of_one_source(dataset, child, uri, list(of_source)):
+            for clip, (picture, why) in _of_one_source(dataset, child, stores, uri, list(of_source)):
                 clip["no_picture"] = why
                 clip["picture"] = picture and as_uri(picture[0], "image/webp")
                 clip["frames"], clip["picture_w"], clip["picture_h"] = picture[1:] if picture else (0, 16, 9)
@@ -58,37 +60,90 @@ def add_strips(
         child.close()
 
 
-def _of_one_source(
-    dataset: Dataset, child: Isolated, uri: str | None, clips: list[dict[str, Any]]
-) -> Iterable[tuple[dict[str, Any], tuple[Any, str | None]]]:
-    """Strips of the clips of one source, fetched once if it is remote; from the shards if it has gone."""
-    from curate.sources import local_copy
+class Stores:
+    """Object stores by what they answered: one that does not answer at first is not waited for again."""
 
-    try:
+    def __init__(self) -> None:
+        self._silent: dict[
+            str, str | None
+        ] = {}  # by store: why it cannot be reached; None if it has answered
+
+    def fetch(self, uri: str | None, stack: ExitStack) -> str:
+        """A local path of a source until `stack` ends. Raises OSError, ImportError or ValueError."""
+        from curate.sources import local_copy
+
         if uri is None:
             raise FileNotFoundError("its row is missing in the sources table")
-        with local_copy(uri) as path:
+        store = store_of(uri)
+        if why := self._silent.get(store or ""):
+            raise OSError(why)
+        try:
+            path = stack.enter_context(local_copy(uri))
             os.stat(path)
-            for clip in clips:
-                yield clip, _strip(child, path, clip["start_s"], clip["end_s"])
-        return
-    except (OSError, ImportError, ValueError) as error:  # the source has gone, or its driver
-        why = f"the source cannot be read any more: {error}"
-    for clip in clips:
-        if clip.get("mp4_offset") is None:
-            yield clip, (None, why)
-            continue
-        with tempfile.NamedTemporaryFile(suffix=".mp4") as file:
-            start = clip["mp4_offset"]
+        except (FileNotFoundError, IsADirectoryError, PermissionError):
+            raise  # of this file alone
+        except (OSError, ImportError, ValueError) as error:
+            if store is not None:
+                self._silent.setdefault(store, f"{store} cannot be reached: {error}")
+            raise
+        if store is not None:
+            self._silent[store] = None
+        return path
+
+
+def store_of(uri: str) -> str | None:
+    """`s3://bucket` of s3://bucket/films/a.mp4; None for a file of this machine."""
+    protocol, mark, rest = uri.partition("://")
+    return None if not mark or protocol in ("file", "local") else f"{protocol}://{rest.partition('/')[0]}"
+
+
+def _of_one_source(
+    dataset: Dataset, child: Isolated, stores: Stores, uri: str | None, clips: list[dict[str, Any]]
+) -> Iterable[tuple[dict[str, Any], tuple[Any, str | None]]]:
+    """Strips of the clips of one source, which is fetched once, if it must be.
+
+    Out of the shards first where the source is remote: a clip is a few 100 kB, its source may be gigabytes. A file
+    of this machine comes first: its pictures have their borders still, like those of clips in no shard.
+    """
+    with ExitStack() as stack:
+
+        @cache
+        def fetched() -> tuple[str | None, str | None]:
             try:
-                file.write(
-                    dataset.read_bytes("shards", clip["shard"], start=start, end=start + clip["mp4_size"])
-                )
-                file.flush()
-            except OSError as error:
-                yield clip, (None, f"{why}; nor can its shard: {error}")
-                continue
-            yield clip, _strip(child, file.name, 0.0, clip["end_s"] - clip["start_s"])
+                return stores.fetch(uri, stack), None
+            except (OSError, ImportError, ValueError) as error:  # the source has gone, or its driver
+                return None, f"the source cannot be read any more: {error}"
+
+        def of_source(clip: dict[str, Any]) -> tuple[Any, str | None]:
+            path, why = fetched()
+            return (None, why) if path is None else _strip(child, path, clip["start_s"], clip["end_s"])
+
+        def of_shard(clip: dict[str, Any]) -> tuple[Any, str | None]:
+            return _of_shard(dataset, child, clip)
+
+        is_remote = uri is not None and store_of(uri) is not None
+        for clip in clips:
+            reasons = []
+            for way in (of_shard, of_source) if is_remote else (of_source, of_shard):
+                picture, why = way(clip)
+                if picture is not None:
+                    break
+                reasons.append(why)
+            yield clip, (picture, None if picture else "; ".join(why for why in reasons if why))
+
+
+def _of_shard(dataset: Dataset, child: Isolated, clip: dict[str, Any]) -> tuple[Any, str | None]:
+    """The strip of a clip out of its shard, or None and why not; no reason for a clip in no shard."""
+    start = clip.get("mp4_offset")
+    if start is None:
+        return None, None
+    with tempfile.NamedTemporaryFile(suffix=".mp4") as file:
+        try:
+            file.write(dataset.read_bytes("shards", clip["shard"], start=start, end=start + clip["mp4_size"]))
+            file.flush()
+        except (OSError, ValueError) as error:
+            return None, f"its shard cannot be read: {error}"
+        return _strip(child, file.name, 0.0, clip["end_s"] - clip["start_s"])
 
 
 def _strip(child: Isolated, path: str, start_s: float, end_s: float) -> tuple[Any, str | None]:

@@ -6,6 +6,7 @@ import json
 import math
 from typing import TYPE_CHECKING, Any
 
+from pipelines.report_budget import cut, size_of
 from pipelines.report_pictures import as_uri
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 POINTS = 400
 SAMPLES = 12
 SAMPLE_BYTES = 1_500_000
+NAMES = 20  # of the samples left out
 _KINDS = {".mp4": "video/mp4", ".png": "image/png", ".webp": "image/webp", ".jpg": "image/jpeg"}
 
 
@@ -84,20 +86,45 @@ def thin(points: list[tuple[int, float]], most: int) -> list[list[float]]:
 
 
 def samples(folder: Dataset, below: str, budget: Budget | None = None) -> dict[str, Any]:
-    """Pictures and videos as data: URIs, pictures first; those too large or too many are only named."""
-    shown: list[dict[str, str]] = []
+    """Pictures and videos as data: URIs with their prompts, pictures first; of those too large or too many some names.
+
+    `samples`: `{name, kind, text, uri}`, text null without a prompt; `n_left_out` of them are not there, and
+    `samples_left_out` names the first NAMES.
+    """
+    shown: list[dict[str, str | None]] = []
     left_out: list[str] = []
-    names = [name for name in folder.files(below) if _kind(name)]
+    files = folder.files(below)
+    prompts = _prompts(folder, below, [name for name in files if name.rpartition("/")[2] == "prompts.json"])
+    names = [name for name in files if _kind(name)]
     for name in sorted(names, key=lambda name: (not _kind(name).startswith("image"), name)):
         path = [below, name] if below else [name]
         data = folder.read_bytes(*path) if len(shown) < SAMPLES else b""
         kind = _kind(name)
-        uri = as_uri(data, kind)
-        if not data or len(data) > SAMPLE_BYTES or (budget and not budget.take(len(uri))):
+        sample = {
+            "name": name,
+            "kind": kind.partition("/")[0],
+            "text": prompts.get(name),
+            "uri": as_uri(data, kind),
+        }
+        if not data or len(data) > SAMPLE_BYTES or (budget and not budget.take(size_of(sample))):
             left_out.append(name)
         else:
-            shown.append({"name": name, "kind": kind.partition("/")[0], "uri": uri})
-    return {"samples": shown, "samples_left_out": left_out}
+            shown.append(sample)
+    return {"samples": shown, "samples_left_out": left_out[:NAMES], "n_left_out": len(left_out)}
+
+
+def _prompts(folder: Dataset, below: str, files: list[str]) -> dict[str, str]:
+    """What was asked for, by the name of the video, from each prompts.json that `reelmill sample` wrote."""
+    found = {}
+    for file in files:
+        try:
+            rows = json.loads(folder.read_bytes(*([below] if below else []), file))
+        except ValueError:  # some other file of that name
+            continue
+        for row in rows if isinstance(rows, list) else []:
+            if isinstance(row, dict) and isinstance(text := row.get("original") or row.get("text"), str):
+                found[f"{file.removesuffix('prompts.json')}{row.get('video')}"] = cut(text)
+    return found
 
 
 def _kind(name: str) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from report_browser import needs_chromium, open_in_chromium
 from report_clips import build, clip_id
 from small_dataset import build as build_films
 from small_dataset import clip_id as film_clip
@@ -15,9 +16,10 @@ from curate.dataset import Dataset
 from curate.tables import CAPTIONS, CLIPS, DECISIONS, SOURCES
 from pipelines import report_captions
 from pipelines.query import connect
-from pipelines.report import ReportConfig, gather
+from pipelines.report import ReportConfig, gather, render
 from pipelines.report_captions import statistics
 from pipelines.report_copies import copies
+from pipelines.report_data import captions
 from pipelines.report_scores import aspects
 
 
@@ -98,6 +100,25 @@ def test_words_that_stand_out_by_camera(dataset: Dataset) -> None:
     assert "the" not in words["pan"]
 
 
+@pytest.mark.parametrize(("n", "told"), [(20, {"pan": ["falls"]}), (19, {})])
+def test_few_captions_and_small_gaps_tell_nothing_of_a_camera(tmp_path: Path, n: int, told: dict) -> None:
+    pan = ["my lake falls" if i < n // 2 else "my lake" for i in range(n)]
+    # `my` is no word of a picture.
+    static = ["a lake" if i < 35 else "a lake falls glitter" for i in range(40)]
+    rows = [
+        ("dense", camera, text, "ok")
+        for camera, texts in (("pan", pan), ("static", static))
+        for text in texts
+    ]
+    found = statistics(connect(with_captions(tmp_path, *rows)))["camera"]
+    assert {row["camera"]: [word["word"] for word in row["words"]] for row in found["rows"]} == told
+
+
+def test_words_are_counted_alike_in_the_table_and_in_the_histogram(tmp_path: Path) -> None:
+    tables = connect(with_captions(tmp_path, ("dense", "pan", " two\n\nlines,  and\tblanks \n", "ok")))
+    assert captions(tables)[0]["words"] == statistics(tables)["kinds"][0]["words"]["max"] == 4
+
+
 def test_words_are_counted_in_a_sample(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(report_captions, "SAMPLED", 40)
     facts = statistics(connect(dataset))
@@ -176,6 +197,14 @@ def test_shapes_are_named_ratios_inside_the_borders(dataset: Dataset, tmp_path: 
         {"clip_id": clip_id(i), "source_id": "a", "width": w, "height": h} for i, (w, h) in enumerate(sizes)
     ]
     other.write("clips", pa.Table.from_pylist(clips, schema=CLIPS))
-    assert {row["name"]: row["kept"] for row in aspects(connect(other))} == {
+    assert {row["name"]: row["waiting"] for row in aspects(connect(other))} == {
         "9:16": 2, "other wide": 2, "other tall": 1, "not measured": 1
     }  # fmt: skip
+
+
+@needs_chromium
+def test_shares_by_camera_do_not_read_as_shares_of_shares(dataset: Dataset, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    page.write_text(render(gather(dataset, ReportConfig(dataset.uri, gallery=0))), "utf-8")
+    dom, _ = open_in_chromium(page)
+    assert "<b>fixed</b> 100&nbsp;%<span> (all 50&nbsp;%)</span>" in dom

@@ -40,8 +40,14 @@ def dataset(tmp_path_factory) -> Dataset:
     trace = "\n".join(
         f"  File line_{i}.py, line {i}: in a place that is told at some length" for i in range(60)
     )
+    in_letters = str.maketrans("0123456789", "abcdefghij")  # so that each is an error of its own
     failed = [
-        {"uri": f"/films/{i}.mp4", "status": "failed", "error": f"error {i}\n{trace}"} for i in range(N)
+        {
+            "uri": f"/films/{i}.mp4",
+            "status": "failed",
+            "error": f"error {str(i).translate(in_letters)}\n{trace}",
+        }
+        for i in range(N)
     ]
     dataset.write("sources", pa.Table.from_pylist([film, *failed], schema=SOURCES))
     starts = np.random.default_rng(0).uniform(0, SECONDS - 2, N)
@@ -124,6 +130,7 @@ def test_the_large_page_opens_and_says_what_it_left_out(
     assert "were left out, so that the page stays below 15 MB" in dom
     assert f"10,000 in all, {len(values['errors']):,} of them shown" in dom
     assert "SELECT uri, error FROM sources WHERE error IS NOT NULL" in dom
+    assert "are told once" not in dom  # each is an error of its own
     assert "500 shots are copies" in dom
     assert "12 of these pairs are shown" in dom
 
@@ -145,9 +152,26 @@ def test_a_row_that_is_too_long_does_not_stop_shorter_ones() -> None:
 def test_samples_share_one_budget(tmp_path: Path) -> None:
     for name in ("a.mp4", "b.mp4", "c.mp4"):
         (tmp_path / name).write_bytes(bytes(900))
-    size = len(as_uri(bytes(900), "video/mp4"))
-    room = budget.Budget(2 * size)
+    uri = as_uri(bytes(900), "video/mp4")
+    room = budget.Budget(2 * budget.size_of({"name": "a.mp4", "kind": "video", "text": None, "uri": uri}))
     found = samples(Dataset(tmp_path), "", room)
     assert [sample["name"] for sample in found["samples"]] == ["a.mp4", "b.mp4"]
     assert found["samples_left_out"] == ["c.mp4"]
     assert room.left == 0
+
+
+def test_samples_of_all_runs_and_of_their_own_folder_share_one_budget_in_the_page(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("run/samples", "own"):
+        (tmp_path / name).mkdir(parents=True)
+        for number in range(3):
+            (tmp_path / name / f"{number}.mp4").write_bytes(bytes(900))
+    (tmp_path / "run" / "metrics.jsonl").write_text('{"step": 1, "loss": 2.0}\n')
+    monkeypatch.setattr(budget, "SAMPLES", 5_400)  # four of 1,260 bytes or so
+    monkeypatch.setattr(report, "PAIRS", 0)
+    config = ReportConfig(dataset.uri, run=str(tmp_path / "run"), samples=str(tmp_path / "own"), gallery=1)
+    found = gather(dataset, config)
+    (run,) = found["runs"]
+    assert [len(part["samples"]) for part in (run, found)] == [3, 1]
+    assert [part["samples_left_out"] for part in (run, found)] == [[], ["1.mp4", "2.mp4"]]

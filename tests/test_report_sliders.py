@@ -15,7 +15,7 @@ from curate.dataset import Dataset
 from curate.decide import CopyConfig, DecideConfig, Range, decide, needed
 from curate.overrides import latest
 from curate.tables import CLIPS
-from pipelines.decide import main
+from pipelines.decide import main, write_decisions
 from pipelines.query import connect, rows_of
 from pipelines.report import ReportConfig, gather
 from pipelines.report_bins import BINS, bars, stops
@@ -109,7 +109,7 @@ def test_every_bound_is_an_edge_of_the_bars(values: dict) -> None:
         assert len(score["kept"]) == max(0, len(score["edges"]) - 1)
         assert score["edges"] == sorted(set(score["edges"]))
         assert len(score["kept"]) <= BINS + 4
-        assert len(score["stops"]) < 160
+        assert len(score["stops"]) < 180
 
 
 def test_the_command_makes_what_the_slider_promises(tmp_path: Path) -> None:
@@ -151,6 +151,68 @@ def test_stops_are_round_and_bars_hold_everything() -> None:
     assert (words["edges"], words["kept"]) == ([3.0, 4.0, 5.0, 6.0], [2, 1, 1])
 
 
+def test_the_plain_figures_around_a_bound_are_stops() -> None:
+    at = stops(np.linspace(0.0131, 29.87, 400), [0.3])
+    assert {0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.75, 1.0, 2.0, 5.0, 10.0, 20.0} <= set(at)
+    assert (at[0], at[-1]) == (0.0, 30.0)
+    quarters = stops(np.linspace(0.01, 8.2, 400), [0.3])  # bins of 0.25
+    assert {0.25, 0.75, 1.1, 1.2, 1.5, 7.5, 7.75} <= set(quarters)
+    assert all(len(f"{stop:g}") <= 4 for stop in quarters)
+    assert {5.0, 10.0, 50.0, 100.0, 200.0} <= set(stops(np.linspace(3, 254, 50), [20.0, 245.0]))
+
+
+def test_a_bound_parts_a_bin_and_what_lies_far_out_is_beyond_it() -> None:
+    kept = np.ones(100, bool)
+    motion = bars(np.linspace(0.05, 30, 100), kept, [0.3])
+    assert motion["edges"][:4] == [0.0, 0.3, 1.0, 2.0]
+    assert motion["kept"][:3] == [1, 3, 3]
+    near = bars(np.linspace(0.05, 30, 100), kept, [0.9])
+    assert near["edges"][:4] == [0.0, 0.9, 2.0, 3.0]  # no bin of a tenth
+    ratio = np.array([0.0] * 98 + [0.8, 1.0])
+    black = bars(ratio, kept, [0.5])
+    assert (black["edges"][-1], black["over"], sum(black["kept"][-6:])) == (1.0, 0, 2)
+    far = bars(ratio, kept, [0.2])
+    assert far["edges"][-2:] == [0.2, 0.21]
+    assert (far["kept"][-2:], far["over"]) == ([0, 2], 2)
+    assert stops(ratio, [0.2])[-1] == 0.21
+    luma = np.linspace(1, 255, 100)
+    assert bars(luma, kept, [20.0, 245.0], within=(0, 255))["edges"][-2:] == [250.0, 255.0]
+    assert stops(luma, [20.0, 245.0], (0, 255))[-1] == 255.0
+    spread = bars(np.array([-1e-8, 0.03]), kept[:2], [], within=(0, 2))
+    assert (spread["edges"][0], sum(spread["kept"])) == (0.0, 2)
+
+
+def test_shots_of_which_text_was_never_read_are_counted(tmp_path: Path) -> None:
+    """What decide lets through only because text_area is null, while its rule would ask."""
+    dataset = build(tmp_path, 200, NO_COPIES)
+    rows = dataset.read("clips").to_pylist()
+    for row in rows:  # as curate.text_area leaves a clip that another rule rejects
+        if row["motion"] is not None and row["motion"] < 0.3:
+            row["text_area"] = None
+            row["score_errors"] = [("text_area", f"not read: motion {row['motion']:.2f} < 0.3")]
+    dataset.write("clips", dataset.read("clips").from_pylist(rows, schema=CLIPS))
+    write_decisions(dataset, NO_COPIES)
+    scores = {score["name"]: score for score in histograms(connect(dataset), rules_of(dataset))}
+    motion = scores["motion"]
+    clips = dataset.read("clips", [*needed(NO_COPIES), "score_errors"])
+    unread = [bool(why) and why[0][0] == "text_area" for why in clips["score_errors"].to_pylist()]
+    assert sum(unread) > 10
+    for bound in (0.0, 0.1, 0.2, 0.3, 1.0):
+        place = motion["stops"].index(bound)
+        rules = replace(NO_COPIES, motion=Range(min=bound, if_null="reject"))
+        decided = decide(clips, rules, latest(dataset)).to_pylist()
+        by_rule = [row["keep"] and not (row["override"] or "") for row in decided]
+        wanted = sum(kept and missing for kept, missing in zip(by_rule, unread, strict=True))
+        assert motion["unread"]["n"] - motion["unread"]["below"][place] == wanted
+        assert (wanted > 0) is (bound < 0.3)
+    assert motion["unread_scores"] == ["text_area"]
+    assert scores["text_area"]["unread_scores"] == []
+    assert not motion["seeks_copies"]
+    assert scores["text_area"]["reasons"][0].startswith("not read: motion < 0.3 (")
+    off = replace(NO_COPIES, text_area=Range())
+    assert histograms(connect(dataset), off)[1]["unread_scores"] == []
+
+
 MOVE = """
 const card = (name) => document.getElementById(`score-${name}`);
 const told = (name) => card(name).querySelector(".result").textContent;
@@ -181,9 +243,9 @@ def test_the_sliders_tell_in_a_real_browser(
           before: told("motion"),
           motion: {thresholds}.map((value) => to("motion", value)),
           luma: {lumas}.map((value) => to("luma", value)), both: to("luma", 120, 1), crossed: to("luma", 60, 1),
-          command: card("motion").querySelector("code").textContent,
-          hidden: card("aesthetic").querySelector(".command").hidden,
-          back: (card("motion").querySelector("button").click(), told("motion")),
+          command: card("motion").nextSibling.querySelector("code").textContent,
+          hidden: card("aesthetic").nextSibling.hidden,
+          back: (card("motion").nextSibling.querySelector("button").click(), told("motion")),
           none: told("object_motion"), tried: to("object_motion", 1),
         }};""",
     )  # fmt: skip
@@ -206,10 +268,13 @@ def test_the_sliders_tell_in_a_real_browser(
             "n"
         ]
         sign = "+" if n > kept else "−" if n < kept else "±"
-        assert told == f"{n} of 400 would be kept {sign}{abs(n - kept)}{passing} pass this filter"
+        prefix = "up to " if n > kept else "about " if n < kept else ""  # some are copies
+        figures = f"{prefix}{n} of 400 would be kept {sign}{abs(n - kept)}{passing} pass this filter"
+        assert told.partition("Copies")[0].partition("A copy")[0] == figures
+        assert ("Copies among them" in told, "A copy may be" in told) == (n > kept, n < kept)
         assert float(shown) == threshold
     for threshold, (told, _) in zip(lumas, seen["luma"], strict=True):
-        assert told.startswith(f"{count('luma', f'luma BETWEEN {threshold} AND 200')} of 400 would")
+        assert told_at(told) == count("luma", f"luma BETWEEN {threshold} AND 200")
     assert told_at(seen["both"][0]) == count("luma", f"luma BETWEEN {lumas[1]} AND {seen['both'][1]}")
     assert float(seen["crossed"][1]) == lumas[1]  # the greatest value does not pass the least
     assert seen["command"].endswith(f"  --rules.motion.min={thresholds[-1]:g}")
@@ -222,7 +287,7 @@ def test_the_sliders_tell_in_a_real_browser(
 
 
 def told_at(text: str) -> int:
-    return int(text.split(" ")[0].replace(",", ""))
+    return int(text.removeprefix("up to ").removeprefix("about ").split(" ")[0].replace(",", ""))
 
 
 @needs_chromium

@@ -40,10 +40,10 @@ function kindCard(kind) {
 
 function cameraCard(found) {
   return el("div", { class: "card wide" }, el("h3", {}, `words by camera motion, ${found.kind}`),
-    el("p", { class: "hint" }, "Words that captions of clips with this camera motion hold more often than the others do: their share here, and among all."),
+    el("p", { class: "hint" }, "Words that captions of clips with this camera motion hold more often, by ten points at least: the share of captions here, and of all."),
     el("div", { class: "by-camera" }, found.rows.map((row) => el("div", {},
       el("div", {}, el("b", {}, plain(row.camera)), ` ${number(row.n)} captions`),
-      el("ul", {}, row.words.map((word) => el("li", {}, el("b", {}, word.word), ` ${percent(word.share)}`, el("span", {}, ` of ${percent(word.overall)}`))))))));
+      el("ul", {}, row.words.map((word) => el("li", {}, el("b", {}, word.word), ` ${percent(word.share)}`, el("span", {}, ` (all ${percent(word.overall)})`))))))));
 }
 
 function captionParts(rows, facts) {

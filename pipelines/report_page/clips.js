@@ -39,13 +39,13 @@ function factOf(clip, name) {
 const fileOf = (clip) => (clip.uri || "unknown source").split("/").pop();
 
 function clipCard(clip) {
-  const kept = clip.keep !== false, file = fileOf(clip);
+  const file = fileOf(clip), state = clip.keep === true ? "kept" : clip.keep === false ? "rejected" : "waiting";
   const chosen = clip.captions.filter((row) => row.chosen || row.kind === "original");
   const first = chosen.length ? chosen : clip.captions.slice(0, 1);
   const given = clip.source_caption && !clip.captions.some((row) => row.kind === "original")
     ? el("p", { class: "cap" }, el("b", {}, "with the file"), clip.source_caption) : null;
   const rest = clip.captions.filter((row) => !first.includes(row));
-  const mark = clip.keep === null ? null : el("span", { class: kept ? "mark" : "mark no" }, kept ? "kept" : "rejected");
+  const mark = el("span", { class: { kept: "mark", rejected: "mark no", waiting: "mark wait" }[state] }, state === "waiting" ? "not decided yet" : state);
   const card = el("article", { class: "card clip", "aria-label": `clip ${clip.clip_id}` },
     screenOf(clip, `clip ${clip.clip_id}`, mark),
     el("div", { class: "text" },
@@ -53,11 +53,11 @@ function clipCard(clip) {
       (clip.reasons || []).map((reason) => el("p", { class: "why" }, reason)),
       first.map(captionOf), given,
       el("p", { class: "facts" }, `${file}, ${clip.start_s.toFixed(2)} to ${clip.end_s.toFixed(2)} s · ${clip.width}×${clip.height}` + (clip.camera ? ` · ${plain(clip.camera)}` : "")),
-      el("details", {}, el("summary", {}, "Scores and more"), rest.map(captionOf),
-        el("dl", {}, FACTS.map((name) => [el("dt", {}, plain(name)), el("dd", {}, factOf(clip, name))]),
+      el("details", {}, el("summary", {}, "Full text and scores"), rest.map(captionOf),
+        el("dl", {}, FACTS.map((name) => [el("dt", {}, plain(name)), el("dd", { class: factOf(clip, name).startsWith("null (") ? "long" : null }, factOf(clip, name))]),
           el("dt", {}, "frames"), el("dd", {}, `${clip.n_frames} at ${short(clip.fps)} per second`),
           clip.bucket ? [el("dt", {}, "bucket"), el("dd", {}, clip.bucket)] : [],
           el("dt", {}, "clip"), el("dd", { class: "mono" }, clip.clip_id)))));
-  return { card, clip, kept, reasons: (clip.reasons || []).map((reason) => reason.split(" ")[0]),
+  return { card, clip, state, reasons: (clip.reasons || []).map((reason) => reason.split(" ")[0]),
     words: [file, clip.clip_id, clip.source_caption || "", ...clip.captions.map((row) => row.text || "")].join("\n").toLowerCase() };
 }

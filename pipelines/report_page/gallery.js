@@ -1,9 +1,10 @@
 // The gallery: a sample of clips, with filters ------------------------------------------------------------------
-const SIDES = { all: "All", kept: "Kept", rejected: "Rejected" };
+const PHONE_CARDS = 12; // at once: a phone shows them one below the other
+const SIDES = { all: "All", kept: "Kept", rejected: "Rejected", waiting: "Not decided" };
 
 function chosenBy(state, c) {
   const value = state.score ? valueOf(c.clip, state.score) : null, asked = state.score && (state.min !== null || state.max !== null);
-  return (state.which === "all" || c.kept === (state.which === "kept")) && (!state.reason || c.reasons.includes(state.reason)) &&
+  return (state.which === "all" || c.state === state.which) && (!state.reason || c.reasons.includes(state.reason)) &&
     c.words.includes(state.words) && (!asked || (value !== null && value !== undefined &&
       (state.min === null || value >= state.min) && (state.max === null || value <= state.max)));
 }
@@ -32,10 +33,12 @@ const choice = (label, options, onchange) => {
 };
 
 function gallery(clips) {
+  const few = matchMedia("(max-width: 640px)").matches ? PHONE_CARDS : Infinity;
   const cards = clips.map(clipCard), wall = el("div", { class: "gallery", onkeydown: (event) => walk(event, wall) }, cards.map((c) => c.card));
   const fresh = { which: "all", reason: "", words: "", score: "", min: null, max: null, order: "" };
   const state = { ...fresh }, told = el("output", { "aria-live": "polite" }), nothing = el("p", { class: "nothing", hidden: "" }, "No clip of the sample fits.");
-  const buttons = Object.entries(SIDES).map(([which, word]) => el("button", { type: "button", "data-which": which, onclick: () => set({ which }) }, word));
+  const sides = Object.entries(SIDES).filter(([which]) => which !== "waiting" || cards.some((c) => c.state === which));
+  const buttons = sides.map(([which, word]) => el("button", { type: "button", "data-which": which, onclick: () => set({ which }) }, word));
   const names = [...new Set(cards.flatMap((c) => c.reasons))].sort();
   const reason = choice("Reason", [["", "any reason"], ...names.map((name) => [name, plain(name)])], (value) => set({ reason: value }));
   const scores = FACTS.filter((name) => clips.some((clip) => valueOf(clip, name) !== null && valueOf(clip, name) !== undefined));
@@ -56,21 +59,29 @@ function gallery(clips) {
     set(fresh);
   } }, "Clear");
   const range = el("div", { class: "range" }, min, max, order);
+  const more = el("button", { type: "button", class: "rest", onclick: () => {
+    const first = wall.querySelectorAll(".clip:not([hidden])").length;
+    set({ most: state.most + few });
+    wall.querySelectorAll(".clip:not([hidden]) .screen")[first].focus();
+  } });
   function set(change) {
-    Object.assign(state, change);
+    Object.assign(state, { most: few }, change);
     let n = 0;
-    for (const c of cards) {
-      c.card.hidden = !chosenBy(state, c);
-      n += !c.card.hidden;
+    for (const c of ordered(cards, state)) {
+      const fits = chosenBy(state, c);
+      c.card.hidden = !fits || n >= state.most;
+      n += fits;
     }
+    more.hidden = n <= state.most;
+    more.textContent = `${number(Math.min(few, n - state.most))} more`;
     if ("score" in change || "order" in change) wall.append(...ordered(cards, state).map((c) => c.card));
     buttons.forEach((button) => button.setAttribute("aria-pressed", button.dataset.which === state.which));
     range.hidden = !state.score;
     nothing.hidden = n > 0;
     clear.hidden = Object.keys(fresh).every((key) => state[key] === fresh[key]);
-    told.textContent = `${number(n)} of ${number(cards.length)} shown`;
+    told.textContent = `${number(Math.min(n, state.most))} of ${number(cards.length)} shown`;
   }
   set({});
   return [el("div", { class: "filters", role: "group", "aria-label": "Filters" }, el("div", { class: "sides" }, buttons),
-    names.length ? reason : null, score, range, search, play, clear, told), nothing, wall];
+    names.length ? reason : null, score, range, search, play, clear, told), nothing, wall, more];
 }

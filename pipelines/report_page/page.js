@@ -13,7 +13,7 @@ const measured = data.histograms.filter((score) => score.n), empty = data.histog
 if (data.histograms.length) {
   const why = empty.map((score) => el("p", { class: "foot" }, `${plain(score.name)}: null for every shot${score.reasons.length ? `, ${score.reasons.join("; ")}` : ""}`));
   section("scores", "Scores", ["Shots by score: kept at the bottom, rejected (for any reason) on top. A dashed line is the limit in force. " +
-    "Move a slider to see how many shots another limit would keep with all other rules as they are. The count is exact but for copies, which depend on each other; ",
+    "Move a slider to see how many shots another limit would keep with all other rules as they are, before copies are looked for; ",
     el("code", {}, "reelmill decide --what-if motion.min=0.4"), " counts them too and writes nothing."],
     el("div", { class: "grid" }, measured.map(scoreCard)),
     why.length ? el("details", {}, el("summary", {}, `${number(why.length)} scores were not measured`), why) : null);
@@ -22,10 +22,11 @@ if (data.histograms.length) {
     mosaic("aspect", data.aspect, "Width to height inside black borders, to 2 %."), mosaic("picture size", data.sizes)));
 }
 if (data.gallery.length) {
-  const n = (keep) => data.gallery.filter((clip) => (clip.keep !== false) === keep).length;
+  const sampled = [["kept", true], ["rejected", false], ["not decided", null]].map(([word, keep]) => [word, data.gallery.filter((clip) => clip.keep === keep).length]);
+  const told = sampled.filter(([, n]) => n).map(([word, n]) => `${number(n)} ${word}`).join(" and ");
   const shots = data.funnel.find((row) => row.name === "shots found"), { pictures, cards } = data.left_out;
   const room = [pictures ? `${number(pictures)} pictures` : null, cards ? `${number(cards)} clips` : null].filter(Boolean).join(" and ");
-  section("clips", "Clips", `A random sample: ${number(n(true))} kept and ${number(n(false))} rejected of ${number(shots ? shots.total : data.gallery.length)} shots, rejected ones from every reason in turn. ` +
+  section("clips", "Clips", `A random sample: ${told} of ${number(shots ? shots.total : data.gallery.length)} shots, rejected ones from every reason in turn. ` +
     (room ? `${room} were left out, so that the page stays below 15 MB. ` : "") + "Point at a picture, tap it or press Enter to play it; arrow keys go on to the next.", ...gallery(data.gallery));
 }
 if (data.copies.pairs.length) section("copies", "Copies", copiesHint(data.copies), copiesOf(data.copies));
@@ -34,8 +35,13 @@ if (data.runs.length) {
   section("training", "Training", data.n_runs > data.runs.length ? `The first ${number(data.runs.length)} of ${number(data.n_runs)} runs.` : null, data.runs.map(training));
 }
 if (data.samples.length + data.samples_left_out.length) section("samples", "Samples", "Videos that the trained model made.", samples(data));
-section("errors", "Errors", data.n_errors ? `${number(data.n_errors)} in all${data.n_errors > data.errors.length ? `, ${number(data.errors.length)} of them shown to keep this page small` : ""}.` : "None.",
+const nTold = data.errors.reduce((all, row) => all + row.n, 0), tables = [...new Set(data.errors.map((row) => row.table))];
+const errorHint = [`${number(data.n_errors)} in all${data.n_errors > nTold ? `, ${number(nTold)} of them shown to keep this page small` : ""}.`,
+  data.errors.some((row) => row.n > 1) ? "Errors that differ in names and long numbers alone are told once, with the text of the first." : null];
+section("errors", "Errors", data.n_errors ? errorHint.filter(Boolean).join(" ") : "None.",
   data.errors.map((row) => el("details", { class: "error" },
-    el("summary", {}, el("b", {}, `${row.what} ${row.status}`), ` ${row.who}: ${row.error.split("\n")[0].slice(0, 160)}`), el("pre", {}, row.error))),
-  data.n_errors > data.errors.length ? el("p", { class: "foot" }, "All of them: ", el("code", {}, `${data.query} "SELECT uri, error FROM sources WHERE error IS NOT NULL"`)) : null);
+    el("summary", {}, el("b", {}, `${row.what} ${row.status}${row.n > 1 ? `, ${number(row.n)} times` : ""}`), ` ${row.who}: ${row.error.split("\n")[0].slice(0, 160)}`),
+    el("pre", {}, row.error))),
+  data.n_errors > data.errors.length ? tables.map((table, i) => el("p", { class: "foot" }, i ? "" : "All of them: ",
+    el("code", {}, `${data.query} "SELECT ${table === "sources" ? "uri" : "clip_id"}, error FROM ${table} WHERE error IS NOT NULL"`))) : null);
 document.getElementById("foot").append("Made by reelmill report. The tables beside this page hold every row: reelmill query, DuckDB, Polars and pandas read them. ", el("a", { href: "#top" }, "Back to the top"));

@@ -9,31 +9,33 @@ function scaleOf(score) {
   return (value) => (Math.min(Math.max(value - low, 0), high - low) / (high - low)) * CHART.width;
 }
 
-// Bars by area: a bin that a limit made narrower is not drawn lower for it.
-function heights(score) {
-  const span = score.edges[score.edges.length - 1] - score.edges[0], even = span / score.kept.length;
-  const share = score.kept.map((_, i) => even / Math.max(score.edges[i + 1] - score.edges[i], even / 4));
-  const top = Math.max(...score.kept.map((kept, i) => (kept + score.rejected[i]) * share[i]), 1e-9);
-  return (count, i) => (count ? Math.max(1.2, (count * share[i] / top) * CHART.base) : 0);
-}
+// A bin's parts from the bottom up, as [class, count, word]. Counts of anything but shots have one part.
+const partsOf = (score, i) => [["k", score.kept[i], score.unit || "kept"], ["r", score.rejected[i], "rejected"], ["w", score.waiting[i], "not decided yet"]];
+const inBin = (score, i) => score.kept[i] + score.rejected[i] + score.waiting[i];
+const tallest = (score) => Math.max(...score.kept.map((_, i) => inBin(score, i)));
 
+const counted = (score, parts) => parts.filter(([kind, n]) => n || (score.unit ? kind === "k" : kind !== "w")).map(([, n, word]) => `${number(n)} ${word}`).join(", ");
+
+// A bar is as high as its bin holds shots, also where a limit makes the bin narrower.
 function bars(score, x) {
-  const tall = heights(score), unit = score.unit;
-  return score.kept.map((kept, i) => {
-    const left = x(score.edges[i]), width = x(score.edges[i + 1]) - left, gap = Math.min(0.5, width / 4);
-    const good = tall(kept, i), bad = tall(score.rejected[i], i);
-    const told = unit ? `${number(kept)} ${unit}` : `${number(kept)} kept, ${number(score.rejected[i])} rejected`;
-    return svg("g", {}, svg("title", {}, `${short(score.edges[i])} to ${short(score.edges[i + 1])}: ${told}`),
+  const top = Math.max(1, tallest(score));
+  return score.kept.map((_, i) => {
+    const left = x(score.edges[i]), width = x(score.edges[i + 1]) - left, gap = Math.min(0.5, width / 4), parts = partsOf(score, i);
+    let y = CHART.base;
+    return svg("g", {}, svg("title", {}, `${short(score.edges[i])} to ${short(score.edges[i + 1])}: ${counted(score, parts)}`),
       svg("rect", { x: left, y: 0, width, height: CHART.base, fill: "transparent" }),
-      good ? svg("rect", { class: "k", x: left + gap, y: CHART.base - good, width: width - 2 * gap, height: good }) : null,
-      bad ? svg("rect", { class: "r", x: left + gap, y: CHART.base - good - bad, width: width - 2 * gap, height: bad }) : null);
+      parts.filter(([, n]) => n).map(([kind, n]) => {
+        const height = Math.max(1.2, (n / top) * CHART.base);
+        y -= height;
+        return svg("rect", { class: kind, x: left + gap, y, width: width - 2 * gap, height });
+      }));
   });
 }
 
 function histogram(score) {
   const { width: W, height: H, base } = CHART, x = scaleOf(score), limits = score.limits || [];
-  const sum = (counts) => number(counts.reduce((all, n) => all + n, 0));
-  const told = score.unit ? `${sum(score.kept)} ${score.unit}` : `${sum(score.kept)} kept, ${sum(score.rejected)} rejected`;
+  const all = score.kept.map((_, i) => partsOf(score, i)), sum = (k) => all.reduce((n, parts) => n + parts[k][1], 0);
+  const told = counted(score, all[0].map(([kind, , word], k) => [kind, sum(k), word])), unit = score.unit || "shots";
   const drawing = svg("svg", { viewBox: `0 -16 ${W} ${H + 6}`, role: "img",
     "aria-label": [`histogram of ${plain(score.name)}: ${told}`, `${short(score.edges[0])} to ${short(score.max)}`,
       ...limits.map((limit) => `rejected ${limit.op} ${exact(limit.bound)}`)].join(", ") });
@@ -44,6 +46,7 @@ function histogram(score) {
   drawing.append(...bars(score, x));
   drawing.append(svg("line", { class: "axis", x1: 0, x2: W, y1: base, y2: base }),
     svg("text", { x: 0, y: base + 15 }, short(score.edges[0])),
+    svg("text", { class: "tallest", x: W / 2, y: base + 15, "text-anchor": "middle" }, `tallest: ${number(tallest(score))} ${tallest(score) === 1 ? unit.slice(0, -1) : unit}`),
     svg("text", { x: W, y: base + 15, "text-anchor": "end" }, short(score.edges[score.edges.length - 1]) + (score.over ? " and above" : "")));
   for (const limit of limits) {
     const at = x(limit.bound), anchor = at < 60 ? "start" : at > W - 60 ? "end" : "middle";
@@ -55,14 +58,17 @@ function histogram(score) {
 
 // A row may have `w` and `h`: its shape is then drawn before its name.
 function mosaic(title, rows, hint) {
-  const most = Math.max(1, ...rows.map((row) => row.kept + row.rejected)), shaped = rows.some((row) => row.w);
+  const all = (row) => row.kept + row.rejected + row.waiting;
+  const most = Math.max(1, ...rows.map(all)), shaped = rows.some((row) => row.w);
   return el("div", { class: "card" }, el("h3", {}, title), hint ? el("p", { class: "hint" }, hint) : null,
     el("div", { class: shaped ? "mosaic shaped" : "mosaic" }, rows.slice(0, 10).map((row) => {
-      const parts = [{ name: "kept", n: row.kept, outcome: "good" }, { name: "rejected", n: row.rejected, outcome: "rejected" }];
-      const drawn = bar(parts, row.kept + row.rejected);
-      drawn.style.width = `${(100 * (row.kept + row.rejected)) / most}%`;
+      const parts = [{ name: "kept", n: row.kept, outcome: "good" }, { name: "rejected", n: row.rejected, outcome: "rejected" },
+        { name: "not decided yet", n: row.waiting, outcome: "waiting" }];
+      const drawn = bar(parts, all(row)), decided = row.kept + row.rejected;
+      drawn.style.width = `${(100 * all(row)) / most}%`;
       return el("div", {}, shaped ? shape(row) : null, el("span", { class: "name" }, plain(row.name)), drawn,
-        el("span", { class: "told" }, `${number(row.kept)} of ${number(row.kept + row.rejected)} kept`));
+        el("span", { class: "told" }, [decided ? `${number(row.kept)} of ${number(decided)} kept` : null,
+          row.waiting ? `${number(row.waiting)} not decided` : null].filter(Boolean).join(", ")));
     })), rows.length > 10 ? el("p", { class: "foot" }, `and ${number(rows.length - 10)} more`) : null);
 }
 
@@ -73,8 +79,9 @@ function shape(row) {
     el("b", { style: { width: `${row.w * scale}px`, height: `${row.h * scale}px` } }));
 }
 
-// A score's card: its histogram, and a slider per limit that tells how many clips another limit would keep -------
-// A slider stands only on `stops`, where the counts are exact. A score without a limit gets one to try.
+// A score's card: its histogram, a slider per limit that tells how many clips another limit would keep, and after
+// the card, across all columns, the command for it ----------------------------------------------------------------
+// A slider stands only on `stops`, where the counts are known. A score without a limit gets one to try.
 
 function boundsOf(score) {
   const given = (score.limits || []).map((limit) => ({ op: limit.op, set: true, at: score.stops.indexOf(limit.bound), rule: limit.bound }));
@@ -92,8 +99,20 @@ function passing(counts, bounds, ifNull) {
 
 function wouldKeep(score, bounds) {
   return { kept: score.by_hand + passing(score.free, bounds, score.if_null), pass: passing(score.all, bounds, score.if_null),
-    of: score.all.n + score.all.nulls };
+    unread: passing(score.unread, bounds, score.if_null), of: score.all.n + score.all.nulls };
 }
+
+// What the figure cannot know: copies depend on which shots pass. Where nothing hangs on them it is exact.
+function copiesRemark(score, bounds, more) {
+  if (!score.seeks_copies) return ["", ""];
+  const moved = (bound, way) => bound.set && (bound.rule === null ? way < 0 : way * (score.stops[bound.at] - bound.rule) * (bound.op === "<" ? -1 : 1) > 0);
+  const looser = bounds.some((bound) => moved(bound, 1)), tighter = bounds.some((bound) => moved(bound, -1));
+  if (looser && !tighter) return more ? ["up to ", "Copies among them would still be rejected."] : ["", ""];
+  return score.n_copies || looser ? ["about ", "A copy may be kept in place of a shot that goes."] : ["", ""];
+}
+
+// Text is not read of shots that another rule rejects, and thresholds alone read nothing again.
+const unreadRemark = (score, n) => `${number(n)} of them have no ${score.unread_scores.map(plain).join(", ")} yet: only a new dataset would measure it.`;
 
 function slider(score, bound, line, changed) {
   const stops = score.stops, last = stops.length - 1, first = bound.at, lower = bound.op === "<";
@@ -128,20 +147,28 @@ function slider(score, bound, line, changed) {
   });
   bound.reset = () => { bound.at = first; bound.set = bound.rule !== null; show(); };
   show();
-  return el("div", { class: "bound" }, el("div", { class: "bound-told" }, el("span", {}, bound.rule === null ? `try ${label}` : label), told), input);
+  const step = (by, sign, word) => el("button", { type: "button", "aria-label": `${plain(score.name)} ${label}: ${word}`, onclick: () => move(bound.at + by) }, sign);
+  return el("div", { class: "bound" }, el("div", { class: "bound-told" }, el("span", {}, bound.rule === null ? `try ${label}` : label), told,
+    step(-1, "−", "one stop down"), step(1, "+", "one stop up")), input);
 }
 
 function tryLimits(score, drawing) {
   const bounds = boundsOf(score), result = el("p", { class: "result", role: "status" });
   const code = el("code", {}), back = el("button", { type: "button", onclick: () => { bounds.forEach((bound) => bound.reset()); show(); } }, "Back");
-  const change = el("div", { class: "command" }, code, back), before = wouldKeep(score, bounds).kept;
+  const change = el("div", { class: "command", role: "group", "aria-label": `command for ${plain(score.name)}` }, code, back), before = wouldKeep(score, bounds).kept;
   for (const bound of bounds) bound.others = () => bounds.filter((other) => other !== bound);
   function show() {
-    const { kept, pass, of } = wouldKeep(score, bounds), more = kept - before;
+    const { kept, pass, unread, of } = wouldKeep(score, bounds), more = kept - before;
     const moved = bounds.some((bound) => (bound.set ? score.stops[bound.at] : null) !== bound.rule);
-    result.replaceChildren(el("b", {}, `${number(kept)} of ${number(of)}`), moved ? " would be kept " : " kept ",
-      moved ? el("b", { class: more < 0 ? "less" : "more" }, `${more > 0 ? "+" : more < 0 ? "−" : "±"}${number(Math.abs(more))}`) : "",
-      el("span", {}, `${number(pass)} pass this filter`));
+    const [prefix, remark] = moved ? copiesRemark(score, bounds, more) : ["", ""];
+    if (score.undecided === of) {
+      result.replaceChildren(el("b", {}, `${number(pass)} of ${number(of)}`), " pass this filter", el("span", {}, "nothing is decided yet"));
+    } else {
+      result.replaceChildren(el("b", {}, `${prefix}${number(kept)} of ${number(of)}`), moved ? " would be kept " : " kept ",
+        moved ? el("b", { class: more < 0 ? "less" : "more" }, `${more > 0 ? "+" : more < 0 ? "−" : "±"}${number(Math.abs(more))}`) : "",
+        el("span", {}, `${number(pass)} pass this filter${score.undecided ? `, ${number(score.undecided)} not decided yet` : ""}`),
+        remark ? el("span", { class: "but" }, remark) : "", moved && unread ? el("span", { class: "but" }, unreadRemark(score, unread)) : "");
+    }
     change.hidden = !moved;
     const flags = bounds.filter((bound) => bound.set).map((bound) => `--rules.${score.name}.${bound.op === "<" ? "min" : "max"}=${score.stops[bound.at]}`);
     code.textContent = score.command ? [score.command, ...flags].join(" \\\n  ") : score.no_command || "";
@@ -150,14 +177,16 @@ function tryLimits(score, drawing) {
   drawing.append(...lines);
   const sliders = bounds.map((bound, i) => slider(score, bound, lines[i], show));
   show();
-  return el("div", { class: "try" }, sliders, result, change);
+  return [el("div", { class: "try" }, sliders, result), change];
 }
 
 function scoreCard(score) {
-  const drawing = histogram(score);
+  const drawing = histogram(score), [limits, change] = score.stops ? tryLimits(score, drawing) : [el("div", {}), null];
   const foot = [`median ${short(score.median)}`, `max ${short(score.max)}`, `${number(score.n)} measured`];
   if (score.nulls) foot.push(`${number(score.nulls)} null${score.if_null === "reject" ? " (rejected)" : ""}`);
-  return el("div", { class: "card score", id: `score-${score.name}` }, el("h3", {}, plain(score.name)), el("p", { class: "hint" }, score.about),
-    drawing, score.stops ? tryLimits(score, drawing) : el("div", {}), el("div", {}, el("p", { class: "foot" }, foot.join(" · ")),
+  const both = document.createDocumentFragment(), card = el("div", { class: "card score", id: `score-${score.name}` }, el("h3", {}, plain(score.name)), el("p", { class: "hint" }, score.about),
+    drawing, limits, el("div", {}, el("p", { class: "foot" }, foot.join(" · ")),
       score.reasons.length ? el("details", {}, el("summary", {}, `${number(score.nulls)} null: why`), el("p", { class: "foot" }, `null because: ${score.reasons.join("; ")}`)) : null));
+  both.append(card, ...(change ? [change] : []));
+  return both;
 }

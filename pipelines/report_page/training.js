@@ -24,15 +24,25 @@ function curve(run) {
   return drawing;
 }
 
-const some = (names, most) => names.slice(0, most).join(", ") + (names.length > most ? ` and ${number(names.length - most)} more` : "");
+const some = (names, n) => names.join(", ") + (n > names.length ? ` and ${number(n - names.length)} more` : "");
+
+const LONGEST_SHOWN = 160;  // characters below a sample; more are unfolded
+// What was asked for; of the contact sheet, what it is.
+const promptOf = (sample) => sample.text || (sample.name.split("/").pop() === "strip.png" ? "contact sheet: frames of every sample" : "");
+
+function captionUnder(sample) {
+  const told = [sample.name, promptOf(sample)].filter(Boolean).join(" · ");
+  if (told.length <= LONGEST_SHOWN) return el("figcaption", {}, told);
+  return el("figcaption", {}, el("details", {}, el("summary", {}, `${told.slice(0, LONGEST_SHOWN)}…`), sample.text));
+}
 
 function samples(from) {
   const shown = from.samples.map((sample) => el("figure", { class: sample.kind === "image" ? "wide" : null },
     sample.kind === "video" ? el("video", { src: sample.uri, controls: "", loop: "", muted: "", playsinline: "", preload: "auto" })
-      : el("img", { src: sample.uri, alt: `samples ${sample.name}` }),
-    el("figcaption", {}, sample.name)));
+      : el("img", { src: sample.uri, alt: promptOf(sample) || `sample ${sample.name}` }),
+    captionUnder(sample)));
   return [shown.length ? el("div", { class: "samples" }, shown) : null,
-    from.samples_left_out.length ? el("p", { class: "foot" }, `not shown (too large or too many): ${some(from.samples_left_out, 20)}`) : null];
+    from.samples_left_out.length ? el("p", { class: "foot" }, `not shown (too large or too many): ${some(from.samples_left_out, from.n_left_out)}`) : null];
 }
 
 function training(run) {
