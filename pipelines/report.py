@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 PAGE = Path(__file__).with_name("report_page")
 # In this order: they share one scope.
 SCRIPTS = (
-    "build", "funnel", "scores", "clips", "gallery", "copies", "captions", "training", "page",
+    "build", "funnel", "scores", "clips", "gallery", "copies", "captions", "training", "errors", "page",
 )  # fmt: skip
 CARD = (
     "clip_id", "source_caption", "keep", "reason", "reasons", "uri", "start_s", "end_s", "n_frames", "fps",

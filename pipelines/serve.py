@@ -14,6 +14,7 @@ import re
 import secrets
 import signal
 import socket
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +45,7 @@ class ServeConfig:
     Example:
         reelmill serve --dataset films.reel
         reelmill serve --dataset s3://bucket/films --port 9000 --author ann
-        ssh -L 8765:localhost:8765 HOST reelmill serve --dataset films.reel    # then http://localhost:8765 here
+        ssh -t -L 8765:localhost:8765 HOST reelmill serve --dataset films.reel    # then http://localhost:8765 here
     """
 
     dataset: str
@@ -89,12 +90,16 @@ def serve(config: ServeConfig) -> None:
             import webbrowser
 
             webbrowser.open(address)
-        # Told to end (SIGTERM), it must take its temporary files with it, as on Ctrl-C.
+        # Told to end (SIGTERM), it must take its temporary files with it, as on Ctrl-C; and where its terminal is
+        # closed (SIGHUP), unless that is ignored (nohup).
         signal.signal(signal.SIGTERM, signal.default_int_handler)
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+            signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
         try:
             server.run(sockets=[listener])
         except KeyboardInterrupt:  # uvicorn has finished what was being answered
-            print("serve: ended")
+            with suppress(OSError):  # the terminal may be gone
+                print("serve: ended", flush=True)
         finally:
             listener.close()
 
@@ -103,16 +108,18 @@ def settings(app: Any) -> uvicorn.Config:
     """How uvicorn runs the application."""
     import uvicorn
 
+    from pipelines.serve_connections import HEAD_DEADLINE_S, MOST_CONNECTIONS, PromptHTTP
+
     return uvicorn.Config(
         app,
         log_level="warning",
         access_log=False,  # it would tell tokens
         server_header=False,
-        http="h11",
+        http=PromptHTTP,
         ws="none",
         lifespan="off",
-        limit_concurrency=200,
-        timeout_keep_alive=30,
+        limit_concurrency=MOST_CONNECTIONS,
+        timeout_keep_alive=int(HEAD_DEADLINE_S),
         timeout_graceful_shutdown=3,  # a film that is being played does not hold up the end
     )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import unicodedata
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from pipelines.serve_live import Live
 
 RUNS = 20
+LEAST_OF_ID = 8  # signs of a clip id that are taken for one; shorter ones may be words
+_TURNS = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}  # Unicode's bidirectional controls
 Hits = tuple[np.ndarray, np.ndarray]
 
 
@@ -72,7 +76,10 @@ def _overview(tables: duckdb.DuckDBPyConnection, dataset: Dataset) -> dict[str, 
 
 
 def clips(live: Live, asked: dict[str, str]) -> dict[str, Any]:
-    """A page of clips: `asked` holds the fields of `Wanted`, and q (words), like (a clip) or text (by CLIP)."""
+    """A page of clips.
+
+    `asked` holds the fields of `Wanted`, and q (words, or a clip's id), like (a clip) or text (by CLIP).
+    """
     view = live.now
     wanted = wanted_of(asked)
     searches = [name for name in ("q", "like", "text") if asked.get(name)]
@@ -80,7 +87,9 @@ def clips(live: Live, asked: dict[str, str]) -> dict[str, Any]:
         raise BadInput(f"search by one thing at a time, not by {' and '.join(searches)}.")
     captions = view.captions.value
     hits, matches, remarks = None, None, ""
-    if asked.get("q"):
+    if asked.get("q") and (by_id := _by_id(view, asked["q"])) is not None:
+        hits, remarks = by_id
+    elif asked.get("q"):
         hits, matches, remarks = _by_words(view, captions, asked["q"])
     elif searches:
         hits, remarks = _by_embedding(live, view, asked)
@@ -90,7 +99,7 @@ def clips(live: Live, asked: dict[str, str]) -> dict[str, Any]:
     _add_words(view, cards)
     if matches is not None:
         _add_snippets(captions, cards, found, matches)
-    elif hits is not None:
+    elif asked.get("like") or asked.get("text"):
         for card, row in zip(cards, found.rows, strict=True):
             card["cosine"] = found.values[row]
     return {
@@ -109,6 +118,8 @@ def wanted_of(asked: dict[str, str]) -> Wanted:
         if text := asked.get(name, ""):
             try:
                 numbers[name] = kind(text)
+                if math.isnan(numbers[name]):
+                    raise ValueError("nothing lies above or below nan")
             except ValueError as error:
                 raise BadInput(f"{name}={text[:60]!r} is no number.") from error
     words: dict[str, Any] = {
@@ -133,7 +144,12 @@ def word_of(body: dict[str, Any]) -> tuple[bool | None, str | None]:
     keep, note = body.get("keep", "missing"), body.get("note")
     if not (keep is None or isinstance(keep, bool)) or not (note is None or isinstance(note, str)):
         raise BadInput('send {"keep": true, false or null, "note": "…"}.')
-    return keep, note
+    return keep, None if note is None else "".join(" " if _is_control(sign) else sign for sign in note)
+
+
+def _is_control(sign: str) -> bool:
+    """What is no writing: it would move a terminal's cursor, or turn its line around (`decide --explain`)."""
+    return unicodedata.category(sign) == "Cc" or unicodedata.bidirectional(sign) in _TURNS
 
 
 def decide(live: Live) -> dict[str, Any]:
@@ -157,6 +173,16 @@ def _story(tables: duckdb.DuckDBPyConnection, clip_id: str) -> dict[str, Any]:
     except TypeError as error:  # tables that others wrote may lack what ours always have
         lines = [f"a column that `reelmill inspect` needs is null: {error}"]
     return {"score_errors": {pair["key"]: pair["value"] for pair in pairs}, "story": lines}
+
+
+def _by_id(view: View, words: str) -> tuple[Hits, str] | None:
+    """The clips whose id is `words`, or begins so, as pasted from SQL or a log; None where none does."""
+    text = words.strip()
+    if len(text) < LEAST_OF_ID:
+        return None
+    rows = view.rows.beginning_with(text)
+    told = "The clip of this id." if len(rows) == 1 else f"{len(rows):,} clips whose ids begin so."
+    return ((rows, np.zeros(len(rows))), told) if len(rows) else None
 
 
 def _by_words(view: View, captions: Captions | None, words: str) -> tuple[Hits, Matches, str]:

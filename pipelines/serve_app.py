@@ -143,6 +143,7 @@ async def _body(request: Request) -> dict[str, Any]:
     """The JSON object that was sent."""
     try:
         found = json.loads(await request.body())
+        json.dumps(found, ensure_ascii=False).encode()  # half of a surrogate pair is JSON, and no text
     except (ValueError, RecursionError) as error:
         raise BadInput("the request holds no JSON.") from error
     if not isinstance(found, dict):

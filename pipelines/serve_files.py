@@ -10,7 +10,7 @@ _REPORT = Path(__file__).with_name("report_page")
 _KINDS = {".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8"}
 
 # Plain scripts that share one scope, in this order; the page's own are modules, which see that scope.
-REPORT_SCRIPTS = ("build.js", "funnel.js", "scores.js", "clips.js", "captions.js", "training.js")
+REPORT_SCRIPTS = ("build.js", "funnel.js", "scores.js", "clips.js", "captions.js", "training.js", "errors.js")
 OWN_SCRIPTS = (
     "address.js", "clip.js", "decisions.js", "filters.js", "gallery.js", "keys.js", "overview.js", "pictures.js",
     "sql.js", "live.js",

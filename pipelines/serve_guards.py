@@ -171,13 +171,16 @@ def check_origin(scope: MutableMapping[str, Any], headers: dict[str, str]) -> No
 def _bounded(receive: Receive) -> Receive:
     """`receive` that counts what really comes, and does not wait for ever."""
     size, is_whole = 0, False
+    until: float | None = None  # one deadline for the whole body: bytes that drip in do not move it
 
     async def counted() -> Message:
-        nonlocal size, is_whole
+        nonlocal size, is_whole, until
         if is_whole:  # what follows is only the client's leaving, and may take as long as an answer
             return await receive()
+        if until is None:
+            until = asyncio.get_running_loop().time() + BODY_DEADLINE_S
         try:
-            async with asyncio.timeout(BODY_DEADLINE_S):
+            async with asyncio.timeout_at(until):
                 message = await receive()
         except TimeoutError as error:
             raise Refused(408, f"the request was not whole after {BODY_DEADLINE_S:.0f} seconds.") from error

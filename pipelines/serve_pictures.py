@@ -1,8 +1,8 @@
 """Strips of pictures of clips for the live view, made when they are looked at, and kept while there is room.
 
-A strip is made in a process that can be killed (curate/isolate.py): a film that hangs costs a picture, and its card
-says so. Out of the shard where the clip is in one, which is a small read also on an object store; else out of the
-source.
+A strip is made in a process that can be killed (curate/isolate.py): a film that hangs, or a store that does, costs a
+picture, and its card says so. Out of the shard where the clip is in one, which is a small read also on an object
+store; else out of the source (serve_source.py).
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ class Strips:
         self._dataset, self._most_bytes = dataset, most_bytes
         self._kept: OrderedDict[tuple[Any, ...], Strip] = OrderedDict()
         self._bytes = 0
+        self._ended = False
         self._lock = threading.Lock()
         self.children = Children(WORKERS, memory_gib=4, threads=1)
         # Threads of their own: fifty strips being waited for must not hold up the rest.
@@ -70,6 +71,7 @@ class Strips:
 
     def close(self) -> None:
         """End the processes, those at work too; nothing can be asked afterwards."""
+        self._ended = True
         self._threads.shutdown(wait=False, cancel_futures=True)
         self.children.kill()
         self._threads.shutdown(wait=True)
@@ -103,7 +105,8 @@ class Strips:
                     start, end = member.offset, member.offset + min(member.size, MOST_FETCHED)
                     file.write(self._dataset.read_bytes("shards", *member.parts, start=start, end=end))
                     file.flush()
-                    return _strip(child, file.name, 0.0, card["end_s"] - card["start_s"])
+                    length_s = card["end_s"] - card["start_s"]
+                    return self._called(child, "pipelines.report_pictures:strip", file.name, 0.0, length_s)
             except (OSError, ValueError, RuntimeError) as error:
                 reasons.append(f"its shard cannot be read: {error}")
         try:
@@ -113,22 +116,23 @@ class Strips:
         raise BadInput("; ".join(reasons))
 
     def _of_source(self, child: Isolated, card: dict[str, Any]) -> tuple[bytes, int, int, int]:
-        from curate.sources import local_copy
+        from pipelines.serve_source import check_place
 
         uri = card["uri"]
         if uri is None:
             raise BadInput("it has no row in the sources table")
-        if "://" in uri and not uri.startswith("file://") and (card["size_bytes"] or 0) > MOST_FETCHED:
+        if check_place(uri) and (card["size_bytes"] or 0) > MOST_FETCHED:  # told without asking for it
             raise BadInput(f"{card['size_bytes'] / 1e6:,.0f} MB at {uri} are too much to fetch for a picture")
-        with local_copy(uri) as path:
-            return _strip(child, path, card["start_s"], card["end_s"])
+        # The child fetches it, so that its deadline and the server's end hold for that too.
+        with tempfile.TemporaryDirectory(prefix="reelmill-serve-", ignore_cleanup_errors=True) as folder:
+            what = (uri, folder, MOST_FETCHED, card["start_s"], card["end_s"])
+            return self._called(child, "pipelines.serve_source:strip_of_source", *what)
 
-
-def _strip(child: Isolated, path: str, start_s: float, end_s: float) -> tuple[bytes, int, int, int]:
-    made: tuple[bytes, int, int, int] = child.call(
-        "pipelines.report_pictures:strip", path, start_s, end_s, deadline_s=DEADLINE_S
-    )
-    return made
+    def _called(self, child: Isolated, function: str, *args: Any) -> tuple[bytes, int, int, int]:
+        if self._ended:  # or a process would begin after those at work were ended
+            raise BadInput("the server ends")
+        made: tuple[bytes, int, int, int] = child.call(function, *args, deadline_s=DEADLINE_S)
+        return made
 
 
 def _size(strip: Strip) -> int:

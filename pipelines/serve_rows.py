@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from curate.errors import BadInput
 from curate.tables import CLIPS
@@ -141,6 +142,11 @@ class Rows:
     def row_of(self, clip_id: str) -> int | None:
         """The row of a clip; None if there is no such clip."""
         return self._row_of.get(clip_id)
+
+    def beginning_with(self, text: str) -> np.ndarray:
+        """The rows whose clip id begins with `text`."""
+        found: np.ndarray = np.flatnonzero(pc.starts_with(self.clip_ids, text).to_numpy(zero_copy_only=False))
+        return found
 
     def cards(self, rows: Sequence[int]) -> list[dict[str, Any]]:
         """All that the tables say of some clips, but texts of captions, embeddings and hashes."""

@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import re
 import sqlite3
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
+from threading import BoundedSemaphore, Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,6 +26,7 @@ import pyarrow as pa
 
 from curate.errors import BadInput
 from pipelines.report_data import views_of
+from pipelines.serve_sql import Busy, TooLong
 
 if TYPE_CHECKING:
     import duckdb
@@ -32,10 +34,16 @@ if TYPE_CHECKING:
 MOST_RANKED = 20_000  # captions; more than these are not worth ranking, and take long
 MARKS = ("\x02", "\x03")  # around the words found, in a snippet
 LONGEST = 500  # characters of a search
+MOST_TERMS = 16  # of a search
+SHORTEST_PREFIX = 2  # letters before a *: fewer begin too many words
+DEADLINE_S = 5.0
+AT_ONCE = 2  # searches; others wait so long:
+WAIT_S = 2.0
 BATCH = 20_000
 _CACHED = 32
 WITH_FILE = "with the file"  # the kind of a caption that came with its source, and is in no row of captions/
 _WORD = re.compile(r'"([^"]*)"?|(\S+)')
+_LETTERS = re.compile(r"[^\W_]+")
 _CARD = ("clip_id", "kind", "text", "text_raw", "captioner", "status", "error", "chosen")
 
 # Raw text is shown where there is no clean one. The caption that came with a file counts as one of its clips' too,
@@ -84,6 +92,7 @@ class Captions:
         self._file = folder / "captions.sqlite"
         self._cache: OrderedDict[str, Matches] = OrderedDict()
         self._lock = Lock()
+        self._turns = BoundedSemaphore(AT_ONCE)
         with closing(sqlite3.connect(self._file)) as file:
             self.has_index = fts5 and has_fts5(file)
             file.execute("PRAGMA journal_mode = OFF")
@@ -103,19 +112,30 @@ class Captions:
             if self.has_index:
                 file.execute(
                     "CREATE VIRTUAL TABLE texts USING fts5 "
-                    "(text, content='captions', content_rowid='id', tokenize='unicode61 remove_diacritics 2')"
+                    "(text, content='captions', content_rowid='id', tokenize='unicode61 remove_diacritics 2', "
+                    "prefix='2 3')"
                 )
                 file.execute("INSERT INTO texts (texts) VALUES ('rebuild')")
             file.commit()
         self.clip_ids: pa.ChunkedArray = pa.chunked_array(clip_ids, pa.string())
 
     def search(self, words: str) -> Matches:
-        """The captions that hold `words`. Raises BadInput where there is no word in them."""
+        """The captions that hold `words`.
+
+        Raises BadInput where there is no word in them or too many, TooLong after DEADLINE_S, and Busy where AT_ONCE
+        others are being searched for.
+        """
         with self._lock:
             if words in self._cache:
                 self._cache.move_to_end(words)
                 return self._cache[words]
-        found = self._search(words)
+        terms = terms_of(words)
+        if not self._turns.acquire(timeout=WAIT_S):
+            raise Busy(f"{AT_ONCE} searches are being answered already; ask again when one is done.")
+        try:
+            found = self._search(terms)
+        finally:
+            self._turns.release()
         with self._lock:
             self._cache[words] = found
             if len(self._cache) > _CACHED:
@@ -148,24 +168,33 @@ class Captions:
             }
         return {number: row[0] for number, row in rows.items() if row}
 
-    def _search(self, words: str) -> Matches:
-        terms = terms_of(words)
+    def _search(self, terms: list[tuple[str, bool]]) -> Matches:
         with self._open() as file:
             if not self.has_index:
                 where, values = _likes(terms)
                 rows = file.execute(f"SELECT id FROM captions WHERE {where} ORDER BY id", values).fetchall()
                 return Matches(np.array([row[0] for row in rows], np.int64), len(rows), "", False)
             query = " AND ".join(_quoted(term) for term in terms)
-            (total,) = file.execute("SELECT count(*) FROM texts WHERE texts MATCH ?", [query]).fetchone()
-            is_ranked = total <= MOST_RANKED
+            some = f"SELECT 1 FROM texts WHERE texts MATCH ? LIMIT {MOST_RANKED + 1}"
+            (counted,) = file.execute(f"SELECT count(*) FROM ({some})", [query]).fetchone()
+            is_ranked = counted <= MOST_RANKED
             order = "ORDER BY rank, rowid" if is_ranked else ""
             rows = file.execute(f"SELECT rowid FROM texts WHERE texts MATCH ? {order}", [query]).fetchall()
-        return Matches(np.array([row[0] for row in rows], np.int64), total, query, is_ranked)
+        return Matches(np.array([row[0] for row in rows], np.int64), len(rows), query, is_ranked)
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
+        until = time.monotonic() + DEADLINE_S
         with closing(sqlite3.connect(f"file:{self._file}?mode=ro", uri=True)) as file:
-            yield file
+            file.set_progress_handler(lambda: time.monotonic() > until, 10_000)
+            try:
+                yield file
+            except sqlite3.OperationalError as error:
+                if time.monotonic() <= until:
+                    raise
+                raise TooLong(
+                    f"stopped after {DEADLINE_S:g} seconds; search for fewer or longer words."
+                ) from error
 
 
 def has_fts5(file: sqlite3.Connection) -> bool:
@@ -174,7 +203,10 @@ def has_fts5(file: sqlite3.Connection) -> bool:
 
 
 def terms_of(words: str) -> list[tuple[str, bool]]:
-    """What a person typed, as [(word or phrase, whether it only begins a word)]. Raises BadInput if it holds none."""
+    """What a person typed, as [(word or phrase, whether it only begins a word)], each once.
+
+    Raises BadInput if it holds none, more than MOST_TERMS, or a beginning shorter than SHORTEST_PREFIX.
+    """
     if len(words) > LONGEST:
         raise BadInput(f"a search has at most {LONGEST} characters.")
     plain = "".join(sign if sign.isprintable() else " " for sign in words)
@@ -185,8 +217,16 @@ def terms_of(words: str) -> list[tuple[str, bool]]:
         term = term.rstrip("*").replace('"', " ") if begins else term.replace('"', " ")
         if any(sign.isalnum() for sign in term):
             terms.append((" ".join(term.split()), begins))
+    terms = list(dict.fromkeys(terms))
     if not terms:
         raise BadInput("there is no word in the search.")
+    if len(terms) > MOST_TERMS:
+        raise BadInput(f"a search has at most {MOST_TERMS} words; this has {len(terms)}.")
+    for term, begins in terms:
+        if begins and len(_LETTERS.findall(term)[-1]) < SHORTEST_PREFIX:
+            raise BadInput(
+                f"{term}* begins too many words; give {SHORTEST_PREFIX} letters or more before the *."
+            )
     return terms
 
 

@@ -70,6 +70,9 @@ class View:
     vectors: Prepared
     answers: dict[str, Any] = field(default_factory=dict)
     lock: threading.RLock = field(default_factory=threading.RLock)
+    # Of its own: a search does not wait for the overview, which takes seconds.
+    known_rows: dict[int, tuple[np.ndarray, Any]] = field(default_factory=dict)
+    lock_of_rows: threading.Lock = field(default_factory=threading.Lock)
 
     def ask(self, function: Callable[..., Any], *args: Any) -> Any:
         """`function(connection, *args)`, one at a time."""
@@ -85,13 +88,12 @@ class View:
 
     def rows_of(self, clip_ids: pa.Array | pa.ChunkedArray) -> np.ndarray:
         """Row of each clip, -1 where there is no such clip; remembered as long as this view stands."""
-        with self.lock:
-            key = f"rows of {id(clip_ids)}"
-            if key not in self.answers:
+        with self.lock_of_rows:
+            key = id(clip_ids)
+            if key not in self.known_rows:
                 found = pc.fill_null(pc.index_in(clip_ids, value_set=self.rows.clip_ids), -1)
-                self.answers[key] = found.to_numpy(), clip_ids  # which keeps its id its own
-            rows: np.ndarray = self.answers[key][0]
-            return rows
+                self.known_rows[key] = found.to_numpy(), clip_ids  # which keeps its id its own
+            return self.known_rows[key][0]
 
 
 def versions_of(dataset: Dataset) -> Versions:

@@ -89,6 +89,7 @@ def test_sorting_puts_nulls_last_and_settles_ties(server: Served) -> None:
         ({"limit": "100000"}, "a page has 1 to 200 clips"),
         ({"limit": "0"}, "a page has 1 to 200 clips"),
         ({"offset": "ten"}, "offset='ten' is no number."),
+        ({"score": "motion", "least": "nan"}, "least='nan' is no number."),
         ({"least": "1"}, "bounds want the score"),
         ({"q": "one", "like": "two"}, "search by one thing at a time, not by q and like."),
         ({"q": "...", }, "there is no word in the search."),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import http.client
 import os
 import re
@@ -9,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import termios
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -48,7 +50,7 @@ def status(port: int, path: str = "/api/state", host: str | None = None) -> int:
     return connection.getresponse().status
 
 
-@pytest.mark.parametrize(("stop", "code"), [(signal.SIGINT, 0), (signal.SIGTERM, 0)])
+@pytest.mark.parametrize(("stop", "code"), [(signal.SIGINT, 0), (signal.SIGTERM, 0), (signal.SIGHUP, 0)])
 def test_it_serves_until_it_is_told_to_end(tmp_path: Path, stop: signal.Signals, code: int) -> None:
     uri = build(tmp_path / "films").uri
     (tmp_path / "temporary").mkdir()
@@ -71,6 +73,32 @@ def test_it_serves_until_it_is_told_to_end(tmp_path: Path, stop: signal.Signals,
         assert process.returncode == code
         assert out == "serve: ended\n"
         assert err == ""
+    assert [path.name for path in (tmp_path / "temporary").glob("reelmill-*")] == []
+
+
+def test_a_closed_terminal_leaves_nothing_behind(tmp_path: Path) -> None:
+    uri = build(tmp_path / "films").uri
+    (tmp_path / "temporary").mkdir()
+    terminal, theirs = os.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pipelines", "serve", "--dataset", uri, "--port=0"],
+        cwd=ROOT, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        env={**os.environ, "TMPDIR": str(tmp_path / "temporary")},
+    )  # fmt: skip
+    os.close(theirs)
+    try:
+        line = b""
+        while b"\n" not in line:
+            line += os.read(terminal, 1000)
+        found = re.search(rb"127\.0\.0\.1:(\d+)/", line)
+        assert found is not None, line
+        assert status(int(found[1])) == 200
+        os.close(terminal)  # the kernel sends SIGHUP, and what is printed fails
+        process.wait(30)
+    finally:
+        process.kill()
+        process.wait()
     assert [path.name for path in (tmp_path / "temporary").glob("reelmill-*")] == []
 
 

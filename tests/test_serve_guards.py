@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 
 import pytest
-from serve_small import Served, served
+from serve_small import Served, served, until
 from small_dataset import build, clip_id
 
 from curate.dataset import Dataset
 from curate.errors import BadInput
 from curate.overrides import latest
-from pipelines.serve import ServeConfig, address_of, is_loopback, token_of
+from pipelines.serve import ServeConfig, address_of, is_loopback, settings, token_of
+from pipelines.serve_connections import MOST_CONNECTIONS
 from pipelines.serve_files import FILES
 from pipelines.serve_guards import MAX_BODY, MAX_URL
 
@@ -198,6 +200,70 @@ def test_a_request_that_never_ends_is_given_up(server: Served, monkeypatch) -> N
     with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
         connection.sendall(f"{head}Content-Length: 500\r\n\r\n{{".encode())
         assert connection.recv(65536).startswith(b"HTTP/1.1 408")
+
+
+def test_a_request_that_drips_in_is_given_up(server: Served, monkeypatch) -> None:
+    """The deadline is for the whole body, and not for each of its bytes."""
+    monkeypatch.setattr("pipelines.serve_guards.BODY_DEADLINE_S", 0.5)
+    head = f"POST /api/sql HTTP/1.1\r\nHost: localhost:{server.port}\r\nContent-Type: application/json\r\n"
+    with socket.create_connection(("127.0.0.1", server.port), timeout=0.1) as connection:
+        connection.sendall(f"{head}Content-Length: 500\r\n\r\n".encode())
+        for _ in range(100):
+            connection.sendall(b" ")
+            with suppress(TimeoutError):
+                assert connection.recv(65536).startswith(b"HTTP/1.1 408")
+                return
+    raise AssertionError("a hundred bytes were waited for, a tenth of a second each")
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /api/state HTTP/1.1\r\nHost: x", b"POST /api/sql HTTP/1.1\r\n"])
+def test_a_head_that_is_not_whole_is_not_waited_for(server: Served, monkeypatch, sent: bytes) -> None:
+    monkeypatch.setattr("pipelines.serve_connections.HEAD_DEADLINE_S", 0.3)
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
+        connection.sendall(sent)
+        assert connection.recv(65536) == b""
+
+
+def test_a_second_head_is_not_waited_for_either(server: Served, monkeypatch) -> None:
+    monkeypatch.setattr("pipelines.serve_connections.HEAD_DEADLINE_S", 0.3)
+    whole = f"GET /api/state HTTP/1.1\r\nHost: localhost:{server.port}\r\n".encode()
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
+        connection.sendall(whole + b"\r\n" + whole)
+        found = b""
+        while piece := connection.recv(65536):
+            found += piece
+    assert found.count(b"HTTP/1.1 200 OK") == 1
+
+
+def test_an_answer_may_take_longer_than_a_head(server: Served, monkeypatch) -> None:
+    monkeypatch.setattr("pipelines.serve_connections.HEAD_DEADLINE_S", 0.1)
+    sql = "SELECT max(a.range * b.range % 7) AS m FROM range(20000) a, range(20000) b"
+    assert server.json("/api/sql", {"sql": sql})["rows"] == [[6]]
+
+
+def test_one_address_holds_some_of_the_connections_only(server: Served, monkeypatch) -> None:
+    monkeypatch.setattr("pipelines.serve_connections.MOST_OF_ONE", 5)
+    with ExitStack() as held:
+        for _ in range(5):
+            held.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=20))
+        until(lambda: _is_turned_away(server.port))
+    until(lambda: not _is_turned_away(server.port))
+    assert server.ask("/api/state")[0] == 200
+
+
+def _is_turned_away(port: int) -> bool:
+    with socket.create_connection(("127.0.0.1", port), timeout=0.3) as more:
+        try:
+            return more.recv(1) == b""
+        except ConnectionResetError:
+            return True
+        except TimeoutError:
+            return False
+
+
+def test_only_so_many_connections_are_answered(server: Served) -> None:
+    """More of them would take all the files that the server may open."""
+    assert settings(server).limit_concurrency == MOST_CONNECTIONS == 500
 
 
 def test_long_addresses_are_refused(server: Served) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlencode
@@ -22,7 +23,9 @@ from curate.tables import TABLES
 from pipelines.demo.weights import embedded, embedded_name
 from pipelines.demo.world_captions import describe
 from pipelines.query import connect
+from pipelines.serve_clip_text import TextSearch
 from pipelines.serve_search import Captions, terms_of
+from pipelines.serve_sql import Busy, TooLong
 from pipelines.serve_vectors import Vectors
 from pipelines.serve_view import captions_in_tables
 
@@ -76,6 +79,33 @@ def test_words_find_their_clips(server: Served, words: str, found: list[str] | N
     assert sorted(server.ids(q=words)) == found
 
 
+def test_a_clip_is_found_by_its_id(server: Served) -> None:
+    whole = server.json("/api/clips", q=f" {clip_id('b1')} ")
+    assert [clip["clip_id"] for clip in whole["clips"]] == [clip_id("b1")]
+    assert whole["remarks"] == "The clip of this id."
+    assert "cosine" not in whole["clips"][0]
+    assert server.ids(q=clip_id("b1")[:8]) == ["b1"]
+    assert server.ids(q=clip_id("b1")[:8], state="kept") == []  # filters hold
+    assert server.ids(q=clip_id("b1")[:7]) == []  # a word, which no caption holds
+    assert server.ids(q=clip_id("b1") + "0") == []
+
+
+def test_a_search_does_not_wait_for_the_overview(server: Served) -> None:
+    view = server.live.now
+    begun, end = threading.Event(), threading.Event()
+    slow = threading.Thread(target=lambda: view.once("slow", lambda _: (begun.set(), end.wait(30))))
+    slow.start()
+    begun.wait(30)
+    view.known_rows.clear()
+    try:
+        assert server.ids(q="a1*") == ["a1"]
+        assert server.ids(like=clip_id("b0"), state="kept") == ["a1", "a0"]
+        assert slow.is_alive()
+    finally:
+        end.set()
+        slow.join()
+
+
 def test_what_was_found_is_marked_and_ranked(server: Served) -> None:
     best = server.json("/api/clips", q="a1")["clips"][0]
     assert best["snippet"] == "a screen, \x02a1\x03"  # the shorter caption ranks above the longer one
@@ -113,8 +143,31 @@ def test_terms_are_words_and_nothing_else() -> None:
         ("roll", True),
         ("a b", False),
     ]
+    assert terms_of("red red red* RED") == [("red", False), ("red", True), ("RED", False)]
     with pytest.raises(BadInput, match="no word"):
         terms_of('"" * -- ()')
+    with pytest.raises(BadInput, match=r"at most 16 words; this has 17\."):
+        terms_of(" ".join(f"w{number}" for number in range(17)))
+    for words in ("a*", "red a*", "x-y*", "-a*"):
+        with pytest.raises(BadInput, match="begins too many words; give 2 letters or more"):
+            terms_of(words)
+
+
+def test_a_search_has_a_deadline(server: Served, monkeypatch) -> None:
+    monkeypatch.setattr("pipelines.serve_search.DEADLINE_S", -1.0)
+    captions = server.live.now.captions.value
+    long = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 5000000) SELECT max(i) FROM n"
+    with pytest.raises(TooLong, match="search for fewer or longer words"), captions._open() as file:
+        file.execute(long).fetchone()
+
+
+def test_searches_take_turns(server: Served, monkeypatch) -> None:
+    monkeypatch.setattr("pipelines.serve_search.WAIT_S", 0.05)
+    turns = server.live.now.captions.value._turns
+    with turns, turns:
+        told = (503, "2 searches are being answered already; ask again when one is done.")
+        assert server.refused("/api/clips?q=owned+by") == told
+    assert server.ids(q="owned by") == server.ids(q="by owned")
 
 
 def test_without_an_index_texts_are_searched_one_by_one(dataset: Dataset, tmp_path: Path) -> None:
@@ -203,6 +256,28 @@ def test_clips_that_look_like_a_text(tmp_path: Path) -> None:
         status, why = server.refused("/api/clips?text=star")
         assert status == 400
         assert "the embedded CLIP is embedded/" in why
+
+
+def test_a_model_that_cannot_be_had_is_not_tried_for_every_text(monkeypatch) -> None:
+    tried: list[str] = []
+
+    def load(model: str) -> None:
+        tried.append(model)
+        raise BadInput("it is away")
+
+    monkeypatch.setattr("recaption.trust.clip_text.load_text_tower", load)
+    texts = TextSearch(None)
+    for text in ("star", "disc", "star"):
+        with pytest.raises(BadInput, match=r"cannot be loaded here.*\(it is away\)"):
+            texts.feature(text, "ViT-L-14/openai")
+    assert tried == ["ViT-L-14/openai"]
+    monkeypatch.setattr("pipelines.serve_clip_text.FORGET_FAILURE_S", 0.0)
+    with pytest.raises(BadInput, match="it is away"):
+        texts.feature("star", "ViT-L-14/openai")
+    assert len(tried) == 2
+    monkeypatch.setattr("pipelines.serve_clip_text.WAIT_S", 0.05)
+    with texts._lock, pytest.raises(Busy, match="CLIP is being loaded"):
+        texts.feature("star", "ViT-L-14/openai")
 
 
 def test_without_embeddings_it_says_so(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import io
 import os
 import shutil
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ import pytest
 from moto_store import moto_store
 from PIL import Image
 from serve_small import Served, served, until, with_shards
-from small_dataset import build, clip_id
+from small_dataset import build, clip_id, render
 
 from curate.dataset import Dataset
 from curate.errors import BadInput
@@ -239,8 +240,8 @@ def test_a_strip_that_is_being_made_does_not_hold_up_the_end(tmp_path: Path, mon
     film = tmp_path / "film.mp4"
     film.write_bytes(b"x")
     strips = Strips(Dataset(tmp_path))
-    slow = lambda child, *_: child.call("time:sleep", 60, deadline_s=60)  # noqa: E731
-    monkeypatch.setattr("pipelines.serve_pictures._strip", slow)
+    slow = lambda _, child, *__: child.call("time:sleep", 60, deadline_s=60)  # noqa: E731
+    monkeypatch.setattr(Strips, "_called", slow)
     card = {"clip_id": "b", "uri": str(film), "shard": None, "mp4_offset": None, "start_s": 0.0, "end_s": 1.0}
     found: list[Strip] = []
     thread = threading.Thread(target=lambda: found.append(asyncio.run(strips.get(card))))
@@ -251,3 +252,83 @@ def test_a_strip_that_is_being_made_does_not_hold_up_the_end(tmp_path: Path, mon
     assert found[0].why is not None
     assert "the decoding process died (signal 9)" in found[0].why
     assert strips.children.pids() == []
+
+
+def of_source(uri: str, **more: object) -> dict[str, object]:
+    return {"clip_id": "b", "uri": uri, "shard": None, "mp4_offset": None, "size_bytes": None, "start_s": 0.0,
+            "end_s": 1.0, **more}  # fmt: skip
+
+
+def why_none(strips: Strips, card: dict[str, object]) -> str:
+    strip = asyncio.run(strips.get(card))
+    assert strip.why is not None
+    return strip.why
+
+
+@pytest.mark.parametrize(
+    "begins", ["http", "simplecache::http", "zip://x::http", "s3://x::http", "webhdfs", "sftp", "ftp"]
+)
+def test_a_host_that_the_table_names_is_not_asked(tmp_path: Path, begins: str) -> None:
+    strips = Strips(Dataset(tmp_path))
+    with socket.create_server(("127.0.0.1", 0)) as host:
+        host.settimeout(0.1)
+        why = why_none(strips, of_source(f"{begins}://127.0.0.1:{host.getsockname()[1]}/film.mp4"))
+        assert "the live view fetches pictures from files here and from s3, s3a, gs," in why
+        with pytest.raises(TimeoutError):
+            host.accept()
+    assert strips.children.pids() == []  # nobody was sent to look, either
+    strips.close()
+
+
+def test_a_film_of_a_store_is_counted_as_it_comes(tmp_path: Path, monkeypatch) -> None:
+    """Whatever the table says of its size; and it leaves nothing behind."""
+    monkeypatch.setattr("pipelines.serve_pictures.MOST_FETCHED", 3 << 20)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    film = make_film(tmp_path / "film.mp4")
+    with moto_store() as store:
+        remote = Dataset(store.uri)
+        remote.write_bytes(film, "film.mp4")
+        remote.write_bytes(film + bytes(3 << 20), "long.mp4")
+        strips = Strips(Dataset(tmp_path))
+        assert asyncio.run(strips.get(of_source(f"{store.uri}/film.mp4"))).frames > 1
+        told = f"its source cannot be read: more than 3 MB at {store.uri}/long.mp4: too much to fetch for a picture"
+        assert why_none(strips, of_source(f"{store.uri}/long.mp4")) == told
+        far = of_source(f"{store.uri}/none.mp4", size_bytes=4 << 20)
+        assert why_none(strips, far).endswith("none.mp4 are too much to fetch for a picture")
+        strips.close()
+    assert list(tmp_path.glob("reelmill-serve-*")) == []
+
+
+def test_a_store_that_hangs_does_not_hold_up_the_end(tmp_path: Path, monkeypatch) -> None:
+    strips = Strips(Dataset(tmp_path))
+    found: list[str] = []
+    with socket.create_server(("127.0.0.1", 0)) as host:
+        for name, value in (("ENDPOINT_URL", f"http://127.0.0.1:{host.getsockname()[1]}"), ("ACCESS_KEY_ID", "x"),
+                            ("SECRET_ACCESS_KEY", "x"), ("DEFAULT_REGION", "us-east-1")):  # fmt: skip
+            monkeypatch.setenv(f"AWS_{name}", value)
+        thread = threading.Thread(
+            target=lambda: found.append(why_none(strips, of_source("s3://films/film.mp4")))
+        )
+        thread.start()
+        host.settimeout(30)
+        asked, _ = host.accept()  # and no word more
+        strips.close()
+        thread.join(20)
+        asked.close()
+    assert "the decoding process died (signal 9)" in found[0]
+
+
+def test_a_failure_is_remembered_for_a_while(tmp_path: Path, monkeypatch) -> None:
+    strips = Strips(Dataset(tmp_path))
+    card = of_source(str(tmp_path / "film.mp4"))
+    assert "No such file" in why_none(strips, card)
+    make_film(tmp_path / "film.mp4")
+    assert "No such file" in why_none(strips, card)
+    monkeypatch.setattr("pipelines.serve_pictures.FORGET_FAILURE_S", 0.0)
+    assert asyncio.run(strips.get(card)).why is None
+    strips.close()
+
+
+def make_film(path: Path) -> bytes:
+    render(path, ["red"])
+    return path.read_bytes()

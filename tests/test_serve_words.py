@@ -116,6 +116,27 @@ def test_words_that_are_none(dataset: Dataset, body: object) -> None:
     assert latest(dataset) == {}
 
 
+@pytest.mark.parametrize("text", ["\\ud800", "a\\udfff", "\\udc80"])
+def test_half_a_sign_is_no_text(dataset: Dataset, text: str) -> None:
+    with served(dataset) as server:
+        bodies = {
+            f'{{"keep": true, "note": "{text}"}}': f"/api/clips/{clip_id('a0')}/decision",
+            f'{{"sql": "{text}"}}': "/api/sql",
+            f'{{"sql": "SELECT 1", "{text}": 1}}': "/api/sql",
+        }
+        for body, path in bodies.items():
+            told = server.refused(path, body.encode(), content_type="application/json")
+            assert told == (400, "the request holds no JSON.")
+    assert latest(dataset) == {}
+
+
+def test_a_note_holds_writing_only(dataset: Dataset) -> None:
+    """Nothing that moves a terminal's cursor or turns its line around; joiners, which Persian needs, stay."""
+    with served(dataset) as server:
+        say(server, "a0", False, "a\0b\x1b[2Jc\u202ed\u2066e\x9bf می\u200cروم 👩\u200d🎨")
+        assert latest(dataset)[clip_id("a0")]["note"] == "a b [2Jc d e f می\u200cروم 👩\u200d🎨"
+
+
 def test_an_author_cannot_be_sent_and_the_clip_must_exist(dataset: Dataset) -> None:
     with served(dataset) as server:
         server.json(f"/api/clips/{clip_id('a0')}/decision", {"keep": True, "author": "ben", "clip_id": "x"})

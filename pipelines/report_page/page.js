@@ -35,13 +35,8 @@ if (data.runs.length) {
   section("training", "Training", data.n_runs > data.runs.length ? `The first ${number(data.runs.length)} of ${number(data.n_runs)} runs.` : null, data.runs.map(training));
 }
 if (data.samples.length + data.samples_left_out.length) section("samples", "Samples", "Videos that the trained model made.", samples(data));
-const nTold = data.errors.reduce((all, row) => all + row.n, 0), tables = [...new Set(data.errors.map((row) => row.table))];
-const errorHint = [`${number(data.n_errors)} in all${data.n_errors > nTold ? `, ${number(nTold)} of them shown to keep this page small` : ""}.`,
-  data.errors.some((row) => row.n > 1) ? "Errors that differ in names and long numbers alone are told once, with the text of the first." : null];
-section("errors", "Errors", data.n_errors ? errorHint.filter(Boolean).join(" ") : "None.",
-  data.errors.map((row) => el("details", { class: "error" },
-    el("summary", {}, el("b", {}, `${row.what} ${row.status}${row.n > 1 ? `, ${number(row.n)} times` : ""}`), ` ${row.who}: ${row.error.split("\n")[0].slice(0, 160)}`),
-    el("pre", {}, row.error))),
-  data.n_errors > data.errors.length ? tables.map((table, i) => el("p", { class: "foot" }, i ? "" : "All of them: ",
+const errorTables = [...new Set(data.errors.map((row) => row.table))];
+section("errors", "Errors", ...errorParts(data),
+  data.n_errors > data.errors.length ? errorTables.map((table, i) => el("p", { class: "foot" }, i ? "" : "All of them: ",
     el("code", {}, `${data.query} "SELECT ${table === "sources" ? "uri" : "clip_id"}, error FROM ${table} WHERE error IS NOT NULL"`))) : null);
 document.getElementById("foot").append("Made by reelmill report. The tables beside this page hold every row: reelmill query, DuckDB, Polars and pandas read them. ", el("a", { href: "#top" }, "Back to the top"));

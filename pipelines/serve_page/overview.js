@@ -31,9 +31,7 @@ function draw(data) {
   }
   if (data.captions.length) section("captions", "Captions", null, ...captionParts(data.captions, data.caption_facts));
   if (data.runs.length) section("training", "Training", "As it was when this page was opened.", data.runs.map(training));
-  section("errors", "Errors", data.n_errors ? `${number(data.n_errors)} in all${data.n_errors > data.errors.length ? `, the first ${number(data.errors.length)} shown` : ""}.` : "None.",
-    data.errors.map((row) => el("details", { class: "error" },
-      el("summary", {}, el("b", {}, `${row.what} ${row.status}`), ` ${row.who}: ${row.error.split("\n")[0].slice(0, 160)}`), el("pre", {}, row.error))));
+  section("errors", "Errors", ...errorParts(data));
 }
 
 // A card of the report, with ways from a limit to the clips on either side of it.

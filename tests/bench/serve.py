@@ -82,6 +82,7 @@ def questions(dataset: Dataset, n_requests: int) -> dict[str, Callable[[np.rando
         "words, common": lambda rng: page(q=" ".join(rng.choice(words[:50], 2, replace=False))),
         "words, any": lambda rng: page(q=" ".join(rng.choice(words, 2, replace=False))),
         "word, most common": lambda rng: page(q=words[rng.integers(3)], camera="pan", offset=rng.integers(999)),
+        "words begun": lambda rng: page(q=" ".join(f"{word[:3]}*" for word in rng.choice(words, 2, replace=False))),
         "phrase": lambda rng: page(q='"' + " ".join(rng.choice(words[:200], 2)) + '"'),
         "like an example": lambda rng: page(like=rng.choice(clip_ids)),
         "like an example, filtered": lambda rng: page(like=rng.choice(clip_ids), state="kept", camera="pan"),
