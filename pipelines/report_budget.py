@@ -38,7 +38,7 @@ class Budget:
 
 def written(values: Any) -> str:
     """`values` as JSON that may stand in a script element; NaN and infinities, which JSON lacks, become null."""
-    data = json.dumps(_finite(values), allow_nan=False, separators=(",", ":"), ensure_ascii=False)
+    data = json.dumps(finite(values), allow_nan=False, separators=(",", ":"), ensure_ascii=False)
     # Inside a script element only `<` could end it; the others are for older parsers.
     for sign in "<>&\u2028\u2029":
         data = data.replace(sign, f"\\u{ord(sign):04x}")
@@ -85,9 +85,9 @@ def cut(value: Any) -> Any:
     return f"{value[:LONGEST_TEXT]}… (cut here; {len(value):,} characters in all)"
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
+        return {str(key): finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

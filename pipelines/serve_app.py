@@ -18,7 +18,6 @@ GET  /clips/ID/video                  the clip out of its shard, by ranges
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -33,6 +32,7 @@ from starlette.routing import Route
 
 from curate.errors import BadInput
 from pipelines import serve_answers as answers
+from pipelines.report_budget import finite
 from pipelines.serve_files import FILES, PAGE
 from pipelines.serve_guards import Door, Guards, Refused
 from pipelines.serve_sql import Busy, TooLong
@@ -157,19 +157,10 @@ async def _told(function: Callable[..., Any], *args: Any) -> Response:
 
 
 def _json(value: Any, status: int = 200) -> Response:
-    text = json.dumps(_finite(value), allow_nan=False, separators=(",", ":"), default=str, ensure_ascii=False)
+    text = json.dumps(finite(value), allow_nan=False, separators=(",", ":"), default=str, ensure_ascii=False)
     # A lone surrogate, as a file name may hold, has no UTF-8.
     data = text.encode("utf-8", "replace")
     return Response(data, status, headers={"cache-control": "no-store"}, media_type="application/json")
-
-
-def _finite(value: Any) -> Any:
-    """`value` with None for NaN and infinities, which JSON lacks."""
-    if isinstance(value, dict):
-        return {str(key): _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _explained(status: int) -> Callable[[Request, Exception], Response]:

@@ -232,7 +232,8 @@ def modified(dataset: Dataset, name: str) -> datetime | None:
     """When a record was written last, by the clock of the store; null if it is gone or cannot be asked."""
     try:
         found: datetime = dataset.fs.modified(dataset.path(FOLDER, name))
-    except Exception:  # as above
+    except Exception as error:  # as above
+        log.warning("when %s was written cannot be told: %s: %s", name, type(error).__name__, error)
         return None
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 
