@@ -9,8 +9,10 @@ from __future__ import annotations
 import base64
 import io
 import os
+import queue
 import tempfile
-from collections.abc import Callable, Iterable
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from functools import cache
 from itertools import groupby
@@ -23,6 +25,11 @@ if TYPE_CHECKING:
 HEIGHT = 112
 FRAMES = 8
 DEADLINE_S = 60.0
+#: The uri of a source and the clips of it.
+OfSource = tuple[str | None, list[dict[str, Any]]]
+#: A clip, and its strip or None and why not.
+Drawn = tuple[dict[str, Any], tuple[Any, str | None]]
+AT_ONCE = 4  # sources, where some are remote: most of the time is spent waiting for them
 
 
 def strip(path: str, start_s: float, end_s: float) -> tuple[bytes, int, int, int]:
@@ -48,33 +55,78 @@ def add_strips(
     """Give every clip `picture` (data URI or None), `frames`, `width`, `height` and `no_picture` (why not)."""
     from curate.isolate import Isolated
 
-    child, stores = Isolated(), Stores()
+    ordered = sorted(clips, key=lambda c: c["uri"] or "")
+    sources = [(uri, list(of_source)) for uri, of_source in groupby(ordered, key=lambda c: c["uri"])]
+    at_once = AT_ONCE if any(uri and store_of(uri) for uri, _ in sources) else 1
+    children, stores = [Isolated() for _ in range(at_once)], Stores()
     try:
-        for uri, of_source in groupby(sorted(clips, key=lambda c: c["uri"] or ""), key=lambda c: c["uri"]):
-            for clip, (picture, why) in _of_one_source(dataset, child, stores, uri, list(of_source)):
-                clip["no_picture"] = why
-                clip["picture"] = picture and as_uri(picture[0], "image/webp")
-                clip["frames"], clip["picture_w"], clip["picture_h"] = picture[1:] if picture else (0, 16, 9)
-                tell()
+        for clip, (picture, why) in _drawn(dataset, children, stores, sources):
+            clip["no_picture"] = why
+            clip["picture"] = picture and as_uri(picture[0], "image/webp")
+            clip["frames"], clip["picture_w"], clip["picture_h"] = picture[1:] if picture else (0, 16, 9)
+            tell()
     finally:
-        child.close()
+        for child in children:
+            child.close()
+
+
+def _drawn(
+    dataset: Dataset, children: list[Isolated], stores: Stores, sources: list[OfSource]
+) -> Iterator[Drawn]:
+    """The clips of all sources with their strips, as they come: a thread for each child.
+
+    The threads are daemons, for Ctrl-C does not wait until a large source has been fetched.
+    """
+    done: queue.SimpleQueue[list[Drawn] | BaseException] = queue.SimpleQueue()
+    todo, lock, ended = iter(sources), threading.Lock(), threading.Event()
+
+    def work(child: Isolated) -> None:
+        while not ended.is_set():
+            with lock:
+                source = next(todo, None)
+            if source is None:
+                return
+            try:
+                done.put(list(_of_one_source(dataset, child, stores, *source)))
+            except BaseException as error:  # for the thread that waits
+                done.put(error)
+
+    for child in children:
+        threading.Thread(target=work, args=(child,), daemon=True).start()
+    try:
+        for _ in sources:
+            found = done.get()
+            if isinstance(found, BaseException):
+                raise found
+            yield from found
+    finally:
+        ended.set()
 
 
 class Stores:
     """Object stores by what they answered: one that does not answer at first is not waited for again."""
 
     def __init__(self) -> None:
-        self._silent: dict[
-            str, str | None
-        ] = {}  # by store: why it cannot be reached; None if it has answered
+        # By store: why it cannot be reached; None if it has answered
+        self._silent: dict[str, str | None] = {}
+        self._first: dict[str, threading.Lock] = {}
 
     def fetch(self, uri: str | None, stack: ExitStack) -> str:
         """A local path of a source until `stack` ends. Raises OSError, ImportError or ValueError."""
-        from curate.sources import local_copy
-
         if uri is None:
             raise FileNotFoundError("its row is missing in the sources table")
         store = store_of(uri)
+        if store is not None:
+            with self._first.setdefault(store, threading.Lock()):
+                if (
+                    store not in self._silent
+                ):  # one source asks whether it answers at all, others wait for that
+                    return self._fetched(uri, store, stack)
+        return self._fetched(uri, store, stack)
+
+    def _fetched(self, uri: str, store: str | None, stack: ExitStack) -> str:
+        from curate.sources import local_copy
+
         if why := self._silent.get(store or ""):
             raise OSError(why)
         try:
@@ -99,7 +151,7 @@ def store_of(uri: str) -> str | None:
 
 def _of_one_source(
     dataset: Dataset, child: Isolated, stores: Stores, uri: str | None, clips: list[dict[str, Any]]
-) -> Iterable[tuple[dict[str, Any], tuple[Any, str | None]]]:
+) -> Iterable[Drawn]:
     """Strips of the clips of one source, which is fetched once, if it must be.
 
     Out of the shards first where the source is remote: a clip is a few 100 kB, its source may be gigabytes. A file

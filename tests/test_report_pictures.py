@@ -15,6 +15,7 @@ from small_dataset import SHOT_S, render
 from test_report_page import pixels_of
 
 import curate.sources
+import pipelines.report_pictures
 from curate.dataset import Dataset
 from pipelines.report_pictures import add_strips, store_of
 
@@ -112,6 +113,43 @@ def test_a_store_that_has_answered_is_asked_for_every_source(
         "/1.mp4": 3,
         "/2.mp4": 1,
     }  # each once, whatever number of clips it has
+
+
+class Together(Failing):
+    """Answers the first source at once, the next two only when both were asked for, which it notes."""
+
+    both: ClassVar[threading.Barrier]
+
+    def do_GET(self) -> None:
+        if self.path != "/0.mp4":
+            self.both.wait(30)
+        super().do_GET()
+
+
+def test_sources_of_a_store_that_answers_are_fetched_side_by_side(
+    tmp_path: Path, films: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Failing, "films", {f"/{n}.mp4": films["red"] for n in range(3)})
+    monkeypatch.setattr(Together, "both", threading.Barrier(2), raising=False)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Together) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        cards = [clip(f"http://127.0.0.1:{server.server_port}/{n}.mp4") for n in range(3)]
+        add_strips(Dataset(tmp_path / "films.reel"), cards)
+        server.shutdown()
+    assert [colour_of(card) for card in cards] == ["red"] * 3
+
+
+def test_what_no_one_expected_is_raised_where_it_was_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise ZeroDivisionError("of a thread")
+
+    monkeypatch.setattr(pipelines.report_pictures, "_strip", fail)
+    with pytest.raises(ZeroDivisionError, match="of a thread"):
+        add_strips(
+            Dataset(tmp_path / "films.reel"), [clip(str(tmp_path / "a.mp4")), clip("memory://films/a.mp4")]
+        )
 
 
 def test_stores() -> None:

@@ -137,12 +137,17 @@ def test_the_keyboard_reaches_and_plays(values: dict, tmp_path: Path, monkeypatc
         const stopped = state(), skip = document.querySelector(".skip");
         const shown = [...document.styleSheets[0].cssRules].filter((rule) => rule.selectorText === ".skip:focus");
         skip.focus();
+        const atSkip = document.activeElement === skip;
+        const past = document.querySelector(".past"), behind = document.querySelector(past.hash);
+        const after_of = (one, other) => Boolean(other.compareDocumentPosition(one) & Node.DOCUMENT_POSITION_FOLLOWING);
+        behind.focus();
         const links = [...document.querySelectorAll("nav a")].map((a) => document.querySelector(a.hash));
         const all = [...document.querySelectorAll("button, input, select, [role=button], svg[role=img]")];
-        return { walked, before, after, stopped, skip: document.activeElement === skip && shown[0].style.left === "0px",
+        return { walked, before, after, stopped, skip: atSkip && shown[0].style.left === "0px",
           across: getComputedStyle(document.querySelector(".gallery")).gridTemplateColumns.split(" ").length,
           first: document.querySelector("a, button, input, select, [tabindex='0']") === skip,
           links: links.length > 5 && !links.includes(null),
+          past: [after_of(screens[0], past), after_of(behind, screens.at(-1)), document.activeElement === behind],
           unnamed: all.filter((one) => !(one.getAttribute("aria-label") || one.textContent.trim())).length };""",
     )  # fmt: skip
     assert seen["across"] == 4
@@ -153,6 +158,7 @@ def test_the_keyboard_reaches_and_plays(values: dict, tmp_path: Path, monkeypatc
     assert seen["first"] is True
     assert seen["skip"] is True
     assert seen["links"] is True
+    assert seen["past"] == [True, True, True]
     assert seen["unnamed"] == 0
 
 

@@ -50,7 +50,7 @@ function clipCard(clip) {
     screenOf(clip, `clip ${clip.clip_id}`, mark),
     el("div", { class: "text" },
       clip.override ? el("p", { class: "why hand" }, `by hand: ${clip.override}`) : null,
-      (clip.reasons || []).map((reason) => el("p", { class: "why" }, reason)),
+      (clip.reasons || []).map((reason) => el("p", { class: "why" }, reason.replace(/^\S+/, plain))),
       first.map(captionOf), given,
       el("p", { class: "facts" }, `${file}, ${clip.start_s.toFixed(2)} to ${clip.end_s.toFixed(2)} s · ${clip.width}×${clip.height}` + (clip.camera ? ` · ${plain(clip.camera)}` : "")),
       el("details", {}, el("summary", {}, "Full text and scores"), rest.map(captionOf),

@@ -83,5 +83,6 @@ function gallery(clips) {
   }
   set({});
   return [el("div", { class: "filters", role: "group", "aria-label": "Filters" }, el("div", { class: "sides" }, buttons),
-    names.length ? reason : null, score, range, search, play, clear, told), nothing, wall, more];
+    names.length ? reason : null, score, range, search, play, clear, told),
+    el("a", { class: "past", href: "#after-clips" }, "Skip the clips"), nothing, wall, more, el("span", { id: "after-clips", tabindex: "-1" })];
 }
