@@ -208,7 +208,7 @@ _REMEDY = {
     "sources": "Run `reelmill curate --input FOLDER --dataset URI` first.",
     "clips": "Run `reelmill curate --input FOLDER --dataset URI` first.",
     "decisions": "Run `reelmill decide --dataset URI` first.",
-    "overrides": "Nobody has overruled a decision yet; `reelmill serve --dataset URI` is where that is done.",
+    "overrides": "Nobody has overruled a decision yet; `reelmill serve` and `reelmill overrule` do that.",
     "captions": "Run `reelmill recaption --dataset URI` first.",
     "shards": "Run `reelmill shard --dataset URI` first.",
     "latents": "Run `reelmill encode --dataset URI` first.",

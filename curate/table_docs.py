@@ -10,7 +10,7 @@ import pyarrow as pa
 from curate.table_files import stored
 from curate.tables import SCHEMA_VERSION, TABLES, order_of, told
 
-# table -> files, the command that writes them, what an analyst should know before the columns.
+# table -> files, the commands that write them, what an analyst should know before the columns.
 _ABOUT = {
     "sources": (
         "sources/*.parquet",
@@ -31,7 +31,7 @@ _ABOUT = {
     ),
     "overrides": (
         "overrides/*.parquet",
-        "serve",
+        "serve overrule",
         "What people said against the rules. `decide` obeys the newest word on each clip and never writes here.",
     ),
     "captions": (
@@ -103,14 +103,15 @@ def document() -> str:
 
 
 def _section(name: str, schema: pa.Schema) -> str:
-    files, command, about = _ABOUT[name]
+    files, commands, about = _ABOUT[name]
+    writers = " and ".join(f"`reelmill {command}`" for command in commands.split())
     order = ", ".join(f"`{column}`" for column in order_of(schema))
     lines = [
         f"## {name}",
         "",
         f"One row per {_cell(told(schema, 'row'))}. {about}",
         "",
-        f"`{files}`, written by `reelmill {command}` · key `{told(schema, 'key')}` · sorted by {order}",
+        f"`{files}`, written by {writers} · key `{told(schema, 'key')}` · sorted by {order}",
         "",
         "| column | type | unit | what it is |",
         "|---|---|---|---|",

@@ -15,6 +15,7 @@ COMMANDS = {
     "demo": "everything below on rendered films, or on your own with --footage DIR",
     "curate": "find the shots in footage, score them, decide which to keep",
     "decide": "decide again with other thresholds, without decoding anything",
+    "overrule": "keep or reject clips by hand, whatever the rules say: a list of them",
     "recaption": "write captions for the kept clips",
     "shard": "cut the kept clips and pack them with their captions into WebDataset tars",
     "encode": "turn the clips into VAE latents and their captions into text embeddings",
