@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import tempfile
 import time
 from dataclasses import replace
@@ -63,7 +64,11 @@ CUT = pa.schema(
     [SHARDS.field(name) for name in _ENCODED]
     + [pa.field("mp4_size", pa.int64()), pa.field("bucket", pa.string())]
 )
-_DONE = pa.schema([("name", pa.string()), ("clips", pa.int64()), ("failed", pa.int64())])
+# How much a call read and wrote is told of while the job runs (pipelines.metrics_stages), never stored.
+_DONE = pa.schema(
+    [("name", pa.string())]
+    + [(name, pa.int64()) for name in ("clips", "failed", "read_bytes", "written_bytes")]
+)
 _CUT_DONE = _DONE.append(pa.field("encoded_s", pa.float64())).append(pa.field("n_decoded", pa.int64()))
 
 
@@ -93,9 +98,11 @@ class CutClips:
             Span(**{name: value for name, value in span.items() if name != "cut_id"}) for span in row["spans"]
         ]
         deadline_s = self.config.deadline_base_s + self.config.deadline_factor * (row["duration_s"] or 0.0)
+        read_bytes = written_bytes = 0
         with tempfile.TemporaryDirectory() as folder:
             try:
                 with local_copy(row["uri"]) as path:
+                    read_bytes = os.path.getsize(path)
                     cuts = self._in_child(path, spans, folder, deadline_s)
             except (BadInput, OSError, RuntimeError) as error:
                 cuts = [{"clip_id": span.clip_id, "error": str(error)} for span in spans]
@@ -108,6 +115,7 @@ class CutClips:
                     cut["bucket"] = bucket(cut["width"], cut["height"], cut["duration_s"])
                     data = Path(folder, f"{cut['clip_id']}.mp4").read_bytes()
                     self._dataset.write_bytes(data, CUTS, row["unit"], f"{cut['cut_id']}.mp4")
+                    written_bytes += len(data)
                 else:
                     cut["error"] = f"{row['uri']}: {cut['error']}"
         table = pa.Table.from_pylist([*self._cut_before(row["unit"], ids), *cuts], schema=CUT)
@@ -118,6 +126,8 @@ class CutClips:
             "name": row["unit"],
             "clips": len(cuts) - failed,
             "failed": failed,
+            "read_bytes": read_bytes,
+            "written_bytes": written_bytes,
             "encoded_s": encoded_s,
             "n_decoded": n_decoded,
         }
@@ -202,12 +212,14 @@ class PackShards:
 
     def _pack(self, row: dict) -> dict:
         index = []
+        read_bytes = 0
         with self._dataset.atomic_writer("shards", *row["shard"].split("/")) as file:
             tar = TarWriter(file)
             for member in row["members"]:
                 key = member["clip_id"]
                 place = member["cut"].pop("place")
                 data = self._dataset.read_bytes(place["path"], start=place["start"], end=place["end"])
+                read_bytes += len(data)
                 mp4 = tar.add(key, "mp4", data)
                 text = tar.add(key, "json", member["json"])
                 index.append(
@@ -218,6 +230,13 @@ class PackShards:
                     )
                 )
             tar.close()
+            written_bytes = file.tell()
         with self._dataset.atomic_writer(INDEX, f"{row['content']}.parquet") as out:
             pq.write_table(pa.Table.from_pylist(index, schema=SHARDS), out)
-        return {"name": row["shard"], "clips": len(index), "failed": 0}
+        return {
+            "name": row["shard"],
+            "clips": len(index),
+            "failed": 0,
+            "read_bytes": read_bytes,
+            "written_bytes": written_bytes,
+        }

@@ -86,7 +86,7 @@ def curate(config: CurateConfig) -> None:
         print(f"{len(files) - len(todo)} of {len(files)} files are done already")
     before = by_status(dataset, stamps, but={file.unit for file in todo})
     to_do = {"analyse": len(items)}
-    with Watch("curate", config, of_curate(), before=before, to_do=to_do) as watch:
+    with Watch("curate", config, of_curate(config.text.frames), before=before, to_do=to_do) as watch:
         for _ in run_stages(config.engine, items, UNIT_INPUT, stages(config), config.ray, watch):
             pass  # each is committed, and told by the watch
         drop_superseded(dataset, stamps)
@@ -95,7 +95,7 @@ def curate(config: CurateConfig) -> None:
             write_decisions(dataset, config.rules)
             funnel = count_funnel(dataset)
             progress.advance(funnel.clips, kept=funnel.kept, rejected=sum(funnel.rejected.values()))
-        watch.count("decide", "clips", decided(funnel.kept, funnel.rejected))
+        watch.decided("decide", "clips", decided(funnel.kept, funnel.rejected))
     print(funnel.text())
 
 

@@ -57,6 +57,7 @@ class PackLatents:
         is_known = self._dataset.exists(self._state, known)
         before = {clip["clip_id"]: clip for clip in self._table(known).to_pylist()} if is_known else {}
         errors: dict[str, str | None] = {}
+        size = 0
         try:
             for part in row["parts"]:
                 told = self._table("parts", f"{part}.parquet", columns=["clip_id", "error"])
@@ -79,12 +80,12 @@ class PackLatents:
             index = [{"clip_id": clip_id, "error": error} for clip_id, error in found.items()]
         else:
             clips = self._again(row, before) if row["is_again"] else self._clips(row)
-            index = self._write(tar_name(row["tar"], failed), clips)
+            index, size = self._write(tar_name(row["tar"], failed), clips)
         with self._dataset.atomic_writer(self._state, known) as out:
             pq.write_table(pa.Table.from_pylist(index, schema=LATENTS), out)
         for part in row["parts"]:
             self._dataset.remove(self._state, "parts", f"{part}.parquet")
-        return _packed(row, index)
+        return _packed(row, index, size)
 
     def _table(self, *parts: str, columns: list[str] | None = None) -> pa.Table:
         with self._dataset.open(self._state, *parts) as file:
@@ -114,8 +115,8 @@ class PackLatents:
                 read = [member.read() for member in members if member is not None]
                 yield clip | dict(zip(_MEMBERS, read, strict=True))
 
-    def _write(self, name: str, clips: Iterator[dict]) -> list[dict[str, Any]]:
-        """Write the tar; rows of the index."""
+    def _write(self, name: str, clips: Iterator[dict]) -> tuple[list[dict[str, Any]], int]:
+        """Write the tar; rows of the index, and its size in bytes."""
         index: list[dict[str, Any]] = []
         with self._dataset.atomic_writer("latents", self.vae_id, name) as file:
             tar = TarWriter(file)
@@ -129,13 +130,16 @@ class PackLatents:
                         index[-1] |= {f"{member}_offset": offset, f"{member}_size": size}
                 index[-1]["shard"] = name
             tar.close()
-        return index
+            size = file.tell()
+        return index, size
 
 
-def _packed(row: dict, index: Iterable[dict]) -> dict:
+def _packed(row: dict, index: Iterable[dict], written_bytes: int = 0) -> dict:
     """The row of PackLatents."""
     errors = [clip["error"] for clip in index]
-    return {"name": row["tar"], "clips": errors.count(None), "failed": len(errors) - errors.count(None)}
+    clips = errors.count(None)
+    failed = len(errors) - clips
+    return {"name": row["tar"], "clips": clips, "failed": failed, "written_bytes": written_bytes}
 
 
 def tar_name(tar: str, failed: list[str]) -> str:

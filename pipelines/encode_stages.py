@@ -42,7 +42,9 @@ _DECODED = pa.struct(
     + [("error", pa.string())]
 )
 DECODE_INPUT = pa.schema([("part", pa.string()), ("shard", pa.string()), ("clips", pa.list_(_TO_DECODE))])
-DONE = pa.schema([("name", pa.string()), ("clips", pa.int64()), ("failed", pa.int64())])
+DONE = pa.schema(
+    [("name", pa.string())] + [(name, pa.int64()) for name in ("clips", "failed", "written_bytes")]
+)
 _TIMES = pa.schema([("worker", pa.string()), ("busy_s", pa.float64()), ("waited_s", pa.float64())])
 #: A clip as it lies in a part: its row of the index, and the bytes of its three members.
 _ENCODED = pa.schema([*LATENTS, ("latent", pa.binary()), ("text", pa.binary()), ("json", pa.binary())])
@@ -178,9 +180,10 @@ class EncodeClips:
         rows = tries.run(clips, self.encode)
         with self._dataset.atomic_writer(state_folder(self._vae_id), "parts", f"{part}.parquet") as out:
             pq.write_table(pa.Table.from_pylist(rows, schema=_ENCODED), out)
+            size = out.tell()
         tries.clear()
         failed = sum(row["error"] is not None for row in rows)
-        return {"name": part, "clips": len(rows) - failed, "failed": failed}
+        return {"name": part, "clips": len(rows) - failed, "failed": failed, "written_bytes": size}
 
     def encode(self, clips: list[dict]) -> list[dict]:
         """A row of _ENCODED for each clip, a row of _DECODED."""

@@ -68,7 +68,14 @@ BYTES = Metric(
     "bytes that a stage read, decoded or wrote",
     (*LABELS, "direction"),
 )
-METRICS = (*OUTCOMES.values(), SECONDS, BUSY, QUEUE, BYTES)
+# A gauge: the decisions of a later job are not more clips but other ones.
+DECIDED = Metric(
+    "Gauge",
+    "reelmill_decided",
+    "clips of the dataset, by what was decided of them and why",
+    (*LABELS, "outcome", "reason"),
+)
+METRICS = (*OUTCOMES.values(), SECONDS, BUSY, QUEUE, BYTES, DECIDED)
 
 
 @dataclass(frozen=True)
@@ -79,11 +86,15 @@ class Counts:
         done: units of the stage that are done, whatever came of them.
         outcomes: what came of them, and of what is in them (the clips of a file).
         bytes: by direction.
+        ended: units that go no further, by outcome: they are done in all stages after it as well.
+        seconds: how long it took, where its rows tell that better than a clock; null: as long as the call.
     """
 
     done: int
     outcomes: Mapping[Outcome, int] = field(default_factory=dict)
     bytes: Mapping[Direction, int] = field(default_factory=dict)
+    ended: Mapping[Outcome, int] = field(default_factory=dict)
+    seconds: float | None = None
 
 
 class Meters:
@@ -106,6 +117,12 @@ class Meters:
         for direction, size in counts.bytes.items():
             if size:
                 self._metrics[BYTES.name].inc(size, tags=labels | {"direction": direction})
+
+    def decided(self, stage: str, counts: Counts) -> None:
+        """What was decided of all clips of the dataset."""
+        for (_, outcome, reason), count in counts.outcomes.items():
+            told = self._labels | {"stage": stage, "outcome": outcome, "reason": reason}
+            self._metrics[DECIDED.name].set(count, tags=told)
 
     def queue(self, stage: str, rows: int) -> None:
         """So many rows wait for `stage`, or are in it."""

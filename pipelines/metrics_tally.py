@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import threading
 from collections import Counter, deque
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
@@ -23,7 +23,8 @@ from pipelines.metrics import Counts, Meters, Outcome
 
 #: Calls of a stage that are remembered; many times what Ray has under way.
 REMEMBERED = 100_000
-_LAST = ("rejected", "failed", "error")  # of the outcomes, as they are shown
+# Of the outcomes, as they are shown.
+_FIRST, _LAST = ("ok", "partial"), ("rejected", "failed", "error")
 
 
 @dataclass(frozen=True)
@@ -73,12 +74,16 @@ class State:
         """What came of its units and of what is in them, for a person: `ok 11, failed 1, clips 30, clips failed 2`."""
         found: Counter[str] = Counter()
         ordered = sorted(
-            self.outcomes.items(), key=lambda told: (told[0][0] != self.unit, told[0][1] in _LAST)
+            self.outcomes.items(), key=lambda told: (told[0][0] != self.unit, _place(told[0][1]))
         )
         for (unit, outcome, _), count in ordered:
             name = unit if outcome == "found" else outcome if unit == self.unit else f"{unit} {outcome}"
             found[name] += count
         return {name: count for name, count in found.items() if count}
+
+
+def _place(outcome: str) -> int:
+    return _FIRST.index(outcome) if outcome in _FIRST else len(_FIRST) + (outcome in _LAST)
 
 
 class Tally:
@@ -104,6 +109,14 @@ class Tally:
             self._tell_queue(first)
             return first
 
+    def again(self, first: int, to_do: Sequence[int], items: int) -> None:
+        """The stages from `first` run once more, over `items` rows, and each has so much `to_do`."""
+        with self._lock:
+            for place, more in enumerate(to_do, first):
+                self._states[place].total = self._states[place].done + more
+                self._waiting[place] = items if place == first else 0  # what was on its way is lost
+                self._tell_queue(place)
+
     def add(self, report: Report) -> None:
         """Add a report, unless it is there already."""
         with self._lock:
@@ -114,20 +127,28 @@ class Tally:
             state.rows_out += report.rows_out
             state.seconds += report.seconds
             self._count(state, report.counts, report.seconds)
+            self._end(place, report.counts.ended)
             self._waiting[place] -= report.rows_in
             self._tell_queue(place)
             if (after := self._after[place]) is not None:
                 self._waiting[after] += report.rows_out
                 self._tell_queue(after)
 
-    def count(self, state: State, counts: Counts) -> None:
-        """Add a stage that the driver itself did, whole."""
+    def end(self, place: int, ended: Mapping[Outcome, int]) -> None:
+        """Units that got as far as the stage at `place`, and were lost behind it."""
+        with self._lock:
+            self._end(place, ended)
+
+    def decide(self, state: State, counts: Counts) -> None:
+        """Add a stage that the driver itself did: what became of all clips of the dataset."""
         with self._lock:
             self._states.append(state)
             self._waiting.append(0)
             self._after.append(None)
             self._calls.append((set(), deque()))
             self._count(state, counts, None)
+            if self._meters is not None:
+                self._meters.decided(state.stage, counts)
 
     def states(self) -> list[State]:
         """Every stage by now; not to be changed."""
@@ -149,6 +170,12 @@ class Tally:
         if self._meters is not None:
             self._meters.note(state.stage, seconds, counts)
 
+    def _end(self, place: int, ended: Mapping[Outcome, int]) -> None:
+        after = self._after[place]
+        while ended and after is not None:
+            self._count(self._states[after], Counts(sum(ended.values()), ended), None)
+            after = self._after[after]
+
     def _is_known(self, report: Report) -> bool:
         if not report.call:
             return False
@@ -167,13 +194,28 @@ class Tally:
             self._meters.queue(self._states[place].stage, max(0, self._waiting[place]))
 
 
-def is_whole(states: Sequence[State], items: int, rows: int) -> bool:
-    """Whether every report came in: each stage took what the one before it made, and the last one made `rows`."""
+def is_whole(states: Sequence[State], items: int, rows: int, gap: int | None = None) -> bool:
+    """Whether every report came in: each stage took what the one before it made, and the last one made `rows`.
+
+    Before the stage at `gap` something that is not watched may keep rows to itself.
+    """
     return (
         items == states[0].rows_in
         and rows == states[-1].rows_out
-        and all(before.rows_out == after.rows_in for before, after in pairwise(states))
+        and all(
+            before.rows_out == after.rows_in
+            for place, (before, after) in enumerate(pairwise(states), 1)
+            if place != gap
+        )
     )
+
+
+def since(states: Sequence[State], then: Sequence[State]) -> list[State]:
+    """The rows that were taken and made since the stages stood as they did `then`."""
+    return [
+        replace(now, rows_in=now.rows_in - past.rows_in, rows_out=now.rows_out - past.rows_out)
+        for now, past in zip(states, then, strict=True)
+    ]
 
 
 def on_ray(command: str, dataset: str) -> Any:

@@ -1,11 +1,14 @@
 """How far a long job is: bars on a terminal, plain lines every few seconds elsewhere. Writes to stderr.
 
+The lines of all stages that have news come together, in the order of the stages. The rate is that of the last minute,
+and the time left follows from it; the last stage waits for all the others, so its time left is that of them all.
+
 with Progress("report", total=60, unit="clips") as progress:
     progress.advance(1, kept=3, rejected=1)      # counts add up
     progress.show(loss=0.12)                     # values replace each other
 
 with Board() as board:                           # several stages at work side by side, a line each
-    board.tell(0, Line("curate/analyse", unit="files", total=60, done=12, counts={"failed": 2}))
+    board.tell([Line("curate/analyse", unit="files", total=60, done=12, counts={"failed": 2}), Line(...)])
 """
 
 from __future__ import annotations
@@ -13,10 +16,12 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, TextIO
+
+from pipelines.progress_rate import Pace, clock, rate_told
 
 PLAIN_EVERY_S = 5.0
 
@@ -48,27 +53,8 @@ class Line:
         values = [f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in self.values.items()]
         return ", ".join([f"{_number(self.done)}{of} {self.unit}", *counts, *values])
 
-    def rate(self, seconds: float) -> str:
-        """`4.2 files/s`; slow work is told per minute, where a rate per second would read 0.0. Empty before any."""
-        rate = self.done / seconds if seconds > 0 else 0.0
-        if rate <= 0:
-            return ""
-        return f"{rate:.1f} {self.unit}/s" if rate >= 0.5 else f"{60 * rate:.1f} {self.unit}/min"
-
-    def left(self, seconds: float) -> str:
-        """`0:11 left`; empty where that cannot be known."""
-        if not self.done or self.total is None:
-            return ""
-        return f"{clock(max(0.0, self.total - self.done) * seconds / self.done)} left"
-
-    def pace(self, seconds: float) -> str:
-        """`4.2 files/s, 0:11 left`; once all is done, only how fast that was."""
-        is_done = self.done == self.total
-        return ", ".join(filter(None, [self.rate(seconds), "" if is_done else self.left(seconds)]))
-
-    def text(self, seconds: float, ended: str | None = None) -> str:
+    def text(self, end: str) -> str:
         """All in one line: `curate/analyse: 12/60 files, failed 2, 4.2 files/s, 0:11 left`."""
-        end = self.pace(seconds) if ended is None else f"{ended} in {clock(seconds)}"
         return ", ".join(filter(None, [f"{self.title}: {self.told()}", end]))
 
 
@@ -79,11 +65,12 @@ class Board:
         self._stream = sys.stderr if stream is None else stream
         self._lock = threading.Lock()
         self._lines: list[Line] = []
-        self._told: list[tuple[float, Line]] = []  # when a line was written last, and which
+        self._paces: list[Pace] = []
+        self._told: list[Line] = []  # as each was written last
         self._bars: Any = None
 
     def __enter__(self) -> Board:
-        self._began = time.monotonic()
+        self._began_s = self._written_s = time.monotonic()
         if self._stream.isatty():
             self._bars = _bars(self._stream)
             self._bars.start()
@@ -96,37 +83,54 @@ class Board:
             if self._bars is not None:
                 self._bars.stop()
                 return
-            for line in self._lines:
-                self._write(line, ended="done" if kind is None else "stopped")
+            ended = "done" if kind is None else "stopped"
+            self._write([line.text(f"{ended} in {clock(self._seconds())}") for line in self._lines])
 
-    def tell(self, place: int, line: Line) -> None:
-        """`line` is what is known by now of the stage at `place`; the last one told stays."""
+    def tell(self, lines: Sequence[Line]) -> None:
+        """`lines` are what is known by now of all stages, in their order; more may join at the end."""
         with self._lock:
-            if place == len(self._lines):
-                self._lines.append(line)
-                self._told.append((self._began, Line(line.title, line.unit, line.total)))
-            self._lines[place] = line
+            now_s = time.monotonic()
+            for line in lines[len(self._paces) :]:
+                self._paces.append(Pace(now_s, line.done))
+                self._told.append(Line(line.title, line.unit, line.total))
+            self._lines = list(lines)
+            for line, pace in zip(lines, self._paces, strict=True):
+                pace.note(now_s, line.done)
             if self._bars is not None:
-                self._refresh(place)
-            elif time.monotonic() - self._told[place][0] >= PLAIN_EVERY_S and line != self._told[place][1]:
-                self._told[place] = (time.monotonic(), line)
-                self._write(line)
+                self._refresh()
+            elif now_s - self._written_s >= PLAIN_EVERY_S and self._lines != self._told:
+                news = [place for place, line in enumerate(lines) if line != self._told[place]]
+                self._write([lines[place].text(self._pace(place)) for place in news])
+                self._written_s, self._told = now_s, list(lines)
 
-    def _write(self, line: Line, ended: str | None = None) -> None:
-        self._stream.write(line.text(time.monotonic() - self._began, ended) + "\n")
+    def _pace(self, place: int) -> str:
+        """`4.2 files/s, 0:11 left`; once all is done, how fast that was."""
+        line, pace, now_s = self._lines[place], self._paces[place], time.monotonic()
+        if line.done == line.total:
+            return rate_told(pace.on_average(), line.unit)
+        left_s = pace.left_s(now_s, line.total)
+        left = "" if left_s is None else f"{clock(left_s)} left"
+        return ", ".join(filter(None, [rate_told(pace.per_second(now_s), line.unit), left]))
+
+    def _seconds(self) -> float:
+        return time.monotonic() - self._began_s
+
+    def _write(self, lines: Sequence[str]) -> None:
+        """At once, so that no other writer comes between them."""
+        self._stream.write("".join(f"{line}\n" for line in lines))
         self._stream.flush()
 
-    def _refresh(self, place: int) -> None:
-        line, seconds = self._lines[place], time.monotonic() - self._began
-        if place == len(self._bars.task_ids):
-            self._bars.add_task(line.title, total=line.total, told="", pace="")
-        self._bars.update(
-            self._bars.task_ids[place],
-            completed=line.done,
-            total=line.total,
-            told=line.told(),
-            pace=line.pace(seconds),
-        )
+    def _refresh(self) -> None:
+        for place, line in enumerate(self._lines):
+            if place == len(self._bars.task_ids):
+                self._bars.add_task(line.title, total=line.total, told=line.told(), pace="")
+            self._bars.update(
+                self._bars.task_ids[place],
+                completed=line.done,
+                total=line.total,
+                told=line.told(),
+                pace=self._pace(place),
+            )
 
 
 class Progress:
@@ -168,14 +172,7 @@ class Progress:
 
     def _tell(self) -> None:
         counts, values = dict(self.counts), dict(self.values)
-        self._board.tell(0, Line(self.title, self.unit, self.total, self.done, counts, values))
-
-
-def clock(seconds: float) -> str:
-    """Seconds as a clock shows them: `0:07`, `12:30`, `1:02:03`."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+        self._board.tell([Line(self.title, self.unit, self.total, self.done, counts, values)])
 
 
 def _number(value: float) -> str:

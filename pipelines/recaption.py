@@ -220,8 +220,7 @@ def make_captions(
     if config.captioner.backend == "vllm":
         from pipelines.recaption_vllm import run_vllm
 
-        rows = run_vllm(config.captioner.vllm, recipe, dataset, wanted, run_id, config.ray)
-        return with_progress(rows, sum(len(plans) for _, plans in wanted))
+        return run_vllm(config.captioner.vllm, recipe, dataset, wanted, run_id, config.ray, watch)
     from pipelines.engine import run_stages
     from pipelines.recaption_stages import WORK, work_items
     from recaption.table import loops, texts
@@ -229,16 +228,6 @@ def make_captions(
     parents = {parent for _, missing in wanted for plan in missing for parent in plan.parents}
     items = work_items(wanted, texts(dataset, parents), loops(dataset))
     return run_stages(config.engine, items, WORK, stages(config, recipe, run_id), config.ray, watch)
-
-
-def with_progress(rows: Iterator[dict], total: int) -> Iterator[dict]:
-    """`rows` of captions in one line of progress, where the stages are Ray Data's own and cannot be watched."""
-    from pipelines.progress import Progress
-
-    with Progress("recaption", total=total, unit="captions") as progress:
-        for row in rows:
-            progress.advance(1, **{row["status"]: 1})
-            yield row
 
 
 def stages(config: RecaptionConfig, recipe: Recipe, run_id: str) -> list[Stage]:

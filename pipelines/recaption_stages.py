@@ -5,6 +5,7 @@ Stages know no scheduler: `list(run_in_process(items, [ReadFrames(...), WriteCap
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from itertools import groupby
 
@@ -43,7 +44,8 @@ _VIEW = [
     ("error", pa.string()),
 ]
 WORK = pa.schema([("uri", pa.string()), ("clips", pa.list_(pa.struct(_CLIP)))])
-FRAMES = pa.schema([*_CLIP, ("views", pa.list_(pa.struct(_VIEW)))])
+# read_bytes: size of the file that was taken for an item, with its first clip; 0 with the others.
+FRAMES = pa.schema([*_CLIP, ("views", pa.list_(pa.struct(_VIEW))), ("read_bytes", pa.int64())])
 COMMITTED = pa.schema([("caption_id", pa.string()), ("status", pa.string()), ("error", pa.string())])
 CLIPS_PER_ITEM = 32
 #: Most bytes of decoded pictures of an item, by plan: a worker holds those of one item.
@@ -143,17 +145,23 @@ class ReadFrames:
         return [read for row in rows for read in self._source(row)]
 
     def _source(self, row: dict) -> list[dict]:
+        clips = [_with_dicts(clip) | {"read_bytes": 0} for clip in row["clips"]]
+        needed = [views(plans_wanted(self.recipe, clip)) for clip in clips]
+        if not any(needed):  # captions made from text: the file is not even fetched
+            return [clip | {"views": []} for clip in clips]
         try:
             with local_copy(row["uri"]) as path:
-                return [self._clip(path, clip) for clip in row["clips"]]
+                clips[0]["read_bytes"] = os.path.getsize(path)
+                return [
+                    clip | {"views": [self._view(path, clip, plan) for plan in plans]}
+                    for clip, plans in zip(clips, needed, strict=True)
+                ]
         except (OSError, ValueError) as error:
             why = f"{row['uri']} could not be read: {type(error).__name__}: {error}"
-            return [self._without_frames(clip, why) for clip in row["clips"]]
-
-    def _clip(self, path: str, clip: dict) -> dict:
-        clip = _with_dicts(clip)
-        needed = views(plans_wanted(self.recipe, clip))
-        return clip | {"views": [self._view(path, clip, plan) for plan in needed]}
+            return [
+                clip | {"views": [_no_view(why) for _ in plans]}
+                for clip, plans in zip(clips, needed, strict=True)
+            ]
 
     def _view(self, path: str, clip: dict, plan: Plan) -> dict:
         times = list(plan.times_s)
@@ -179,10 +187,6 @@ class ReadFrames:
             "shape": list(frames.shape),
             "error": None,
         }
-
-    def _without_frames(self, clip: dict, why: str) -> dict:
-        clip = _with_dicts(clip)
-        return clip | {"views": [_no_view(why) for _ in views(plans_wanted(self.recipe, clip))]}
 
 
 def _with_dicts(clip: dict) -> dict:

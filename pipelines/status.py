@@ -8,8 +8,6 @@ reelmill status --dataset films --format json | jq '.stages[] | select(.waiting 
 from __future__ import annotations
 
 import json
-import sys
-import time
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
@@ -32,7 +30,8 @@ class StatusConfig:
     Attributes:
         dataset: the dataset folder or URI.
         format: table for a person; json for a script, with all reasons and times.
-        watch: seconds after which to look again, until Ctrl-C; null looks once.
+        watch: seconds after which to look again, until Ctrl-C, even if nothing is there yet or the store does not
+            answer; null looks once.
 
     Example:
         reelmill status --dataset s3://bucket/films --watch 5
@@ -45,6 +44,10 @@ class StatusConfig:
     def __post_init__(self) -> None:
         if self.watch is not None and not self.watch > 0:
             raise BadInput(f"--watch={self.watch} must be above 0, in seconds.")
+
+
+class NoDataset(BadInput):
+    """Neither tables nor work under way: no job has begun there, or the address is wrong."""
 
 
 @dataclass(frozen=True)
@@ -67,20 +70,16 @@ class Status:
 def status(config: StatusConfig) -> None:
     """Print the status, once or again and again."""
     if config.watch is None:
-        print(_told(look(config.dataset), config.format))
+        found = look(config.dataset)
+        print(text(found) if config.format == "table" else in_json(found, indent=1))
         return
-    try:
-        while True:
-            told = _told(look(config.dataset), config.format, in_a_line=True)
-            is_screen = config.format == "table" and sys.stdout.isatty()
-            print(f"\033[H\033[2J{told}" if is_screen else told, flush=True)
-            time.sleep(config.watch)
-    except KeyboardInterrupt:
-        print()
+    from pipelines.status_watch import watch
+
+    watch(config)
 
 
 def look(uri: str) -> Status:
-    """Count a dataset. Raises BadInput where there is none."""
+    """Count a dataset. Raises NoDataset where there is none."""
     from curate.dataset import Dataset
     from pipelines.status_counts import stages
     from pipelines.status_job import unfinished
@@ -91,23 +90,19 @@ def look(uri: str) -> Status:
     jobs = unfinished(dataset, state, now)
     found = stages(dataset, state, jobs)
     if not found and not jobs:
-        raise BadInput(
+        raise NoDataset(
             f"{uri} holds no dataset: neither tables nor work under way. Check the address, or begin with "
             f"`reelmill curate --input FOLDER --dataset {uri}`."
         )
     return Status(uri, now, found, jobs)
 
 
-def _told(found: Status, form: str, *, in_a_line: bool = False) -> str:
-    if form == "json":
-        return json.dumps(asdict(found), default=_plain, indent=None if in_a_line else 1)
-    # A dataset may come from anywhere, and its records hold what they hold: no sign of theirs moves the cursor.
-    return "".join(
-        sign if sign.isprintable() or sign == "\n" else "\N{REPLACEMENT CHARACTER}" for sign in text(found)
-    )
+def in_json(found: Status, indent: int | None = None) -> str:
+    """All of it, in one line unless `indent` is given."""
+    return json.dumps(asdict(found), default=_in_iso, indent=indent)
 
 
-def _plain(value: Any) -> str:
+def _in_iso(value: Any) -> str:
     assert isinstance(value, datetime)
     return value.isoformat(timespec="seconds")
 
@@ -128,7 +123,12 @@ def text(found: Status) -> str:
     if not found.stages:
         lines = ["nothing is done yet"]
     jobs = [line for job in found.jobs for line in ["", *_job(job, found.looked_at)]]
-    return "\n".join([*lines, *(jobs or ["", "no job is unfinished"])])
+    return "\n".join(map(printable, [*lines, *(jobs or ["", "no job is unfinished"])]))
+
+
+def printable(line: str) -> str:
+    """A line that stays one: a dataset may come from anywhere, and no sign in its records moves the cursor."""
+    return "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in line)
 
 
 def _row(stage: StageStatus, now: datetime) -> tuple[str, ...]:
@@ -147,23 +147,27 @@ def _row(stage: StageStatus, now: datetime) -> tuple[str, ...]:
 def _more(stage: StageStatus) -> str:
     """What came of what is done: kept and rejected by filter, or the outcomes."""
     if stage.kept is None:
-        return ", ".join(f"{name} {count:,}" for name, count in stage.outcomes.items() if count)
+        of_what = "captions " if stage.stage == "recaption" else ""
+        return of_what + ", ".join(f"{name} {count:,}" for name, count in stage.outcomes.items() if count)
     total = sum(stage.rejected.values())
     top = [f"{name} {count:,}" for name, count in list(stage.rejected.items())[:MOST_REASONS]]
-    if (rest := len(stage.rejected) - len(top)) > 0:
-        top.append(f"{rest} more")
-    return f"kept {stage.kept:,}, rejected {total:,}" + (f" ({', '.join(top)})" if top else "")
+    if rest := sum(list(stage.rejected.values())[MOST_REASONS:]):
+        top.append(f"others {rest:,}")
+    by_hand = f" ({stage.kept_by_hand:,} by hand)" if stage.kept_by_hand else ""
+    return f"kept {stage.kept:,}{by_hand}, rejected {total:,}" + (f" ({', '.join(top)})" if top else "")
 
 
 def _job(job: Job, now: datetime) -> list[str]:
     last = f"last sign of life {_ago(job.changed_at, now)}"
     words = {"running": f"is running, {last}", "interrupted": f"was interrupted, {last}"}
-    words["stopped"] = f"stopped {_ago(job.changed_at, now)}: {job.error}"
+    error = job.error or ""
+    why = " by Ctrl-C" if error.partition(":")[0] == "KeyboardInterrupt" else f": {error.removesuffix('.')}"
+    words["stopped"] = f"stopped {_ago(job.changed_at, now)}{why}"
     began = "" if job.began_at is None else f"; began {_ago(job.began_at, now)}"
     lines = [f"{job.command} {words[job.state]}{began}"]
     told = [stage for stage in job.stages if stage["done"]]
-    if told and job.state == "interrupted":
-        lines.append("  a few seconds before:")
+    if told and job.state != "stopped":  # the table above may know of later work
+        lines.append(f"  as it told {_ago(job.told_at, now)}:")
     for stage in told:
         of = "" if stage["total"] is None else f"/{stage['total']:,}"
         counts = "".join(f", {name} {count:,}" for name, count in stage["counts"].items())

@@ -9,7 +9,7 @@ Of the tables only counts and a few columns are read; of unfinished jobs the par
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,8 @@ from pipelines.status_state import State, times
 if TYPE_CHECKING:
     import duckdb
 
+#: Of the outcomes, in the order in which they are told; others stand between, the commonest first.
+_FIRST, _LAST = ("ok", "partial", "truncated"), ("error", "failed")
 CURATED, CAPTIONS, CUTS, LATENTS = "_state/curate", "_state/captions", "_state/cuts", "_state/latents"
 
 
@@ -38,6 +40,7 @@ class StageStatus:
         unit: files or clips.
         done: those with a result; of decide, kept and rejected.
         kept: of decide, clips kept.
+        kept_by_hand: those of `kept` that a person keeps.
         rejected: of decide, clips by the filter that rejected them, the commonest first.
         failed: those whose every try failed.
         waiting: those that the stage before has brought and that are not done; null if that is not known.
@@ -51,6 +54,7 @@ class StageStatus:
     failed: int
     waiting: int | None
     kept: int | None = None
+    kept_by_hand: int | None = None
     rejected: dict[str, int] = field(default_factory=dict)
     outcomes: dict[str, int] = field(default_factory=dict)
     changed_at: datetime | None = None
@@ -110,8 +114,19 @@ def of_curate(
     changed_at = max(filter(None, [*units.values(), tables_at]))
     done = counts["ok"] + counts["partial"]
     return StageStatus(
-        "curate", "files", done, counts["failed"], waiting, outcomes=dict(counts), changed_at=changed_at
+        "curate", "files", done, counts["failed"], waiting, outcomes=in_order(counts), changed_at=changed_at
     )
+
+
+def in_order(outcomes: Mapping[str, int]) -> dict[str, int]:
+    """Outcomes from the best to the worst, whatever their number: `ok`, `partial`, ..., `failed`."""
+
+    def place(outcome: str) -> tuple[int, int, str]:
+        if outcome in _FIRST:
+            return _FIRST.index(outcome), 0, ""
+        return len(_FIRST) + (outcome in _LAST), -outcomes[outcome], outcome
+
+    return {outcome: outcomes[outcome] for outcome in sorted(outcomes, key=place)}
 
 
 def of_decide(connection: duckdb.DuckDBPyConnection, dataset: Dataset) -> StageStatus:
@@ -123,10 +138,18 @@ def of_decide(connection: duckdb.DuckDBPyConnection, dataset: Dataset) -> StageS
     ).fetchall()
     rejected: dict[str, int] = dict(rows)
     done = _number(connection, "SELECT count(*) FROM decisions")
-    kept = done - sum(rejected.values())
+    by_hand = _number(connection, "SELECT count(*) FROM decisions WHERE keep AND override IS NOT NULL")
     changed_at = max(times(dataset, "decisions").values(), default=None)
     return StageStatus(
-        "decide", "clips", done, 0, max(0, clips - done), kept=kept, rejected=rejected, changed_at=changed_at
+        "decide",
+        "clips",
+        done,
+        0,
+        max(0, clips - done),
+        kept=done - sum(rejected.values()),
+        kept_by_hand=by_hand,
+        rejected=rejected,
+        changed_at=changed_at,
     )
 
 
@@ -149,7 +172,7 @@ def of_recaption(
     # A caption that was asked for again is in both, and counts once, as what it is by now.
     once = "(SELECT DISTINCT ON (caption_id) * FROM made ORDER BY caption_id, part DESC)"
     once = once if len(pending) else "made"
-    outcomes = connection.sql(f"SELECT status, count(*) FROM {once} GROUP BY 1 ORDER BY 2 DESC, 1").fetchall()
+    outcomes = connection.sql(f"SELECT status, count(*) FROM {once} GROUP BY 1").fetchall()
     done, failed = connection.sql(
         "SELECT count(*) FILTER (usable), count(*) FILTER (NOT usable) FROM "
         "(SELECT clip_id, bool_or(status IN ('ok', 'truncated')) AS usable FROM made GROUP BY clip_id) "
@@ -163,7 +186,7 @@ def of_recaption(
         done,
         failed,
         kept - done - failed,
-        outcomes=dict(outcomes),
+        outcomes=in_order(dict(outcomes)),
         changed_at=changed_at,
     )
 

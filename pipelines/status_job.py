@@ -123,9 +123,10 @@ class Job:
         go_on: the command that goes on with it; null where the job left no record.
         error: what stopped it.
         began_at, changed_at: when it began, and when it wrote something last, by the clock of the store.
+        told_at: when it wrote its record last; null where it left none.
         before: what it found done, by outcome.
         to_do: of its stages by name, how much there was to do.
-        stages: how its stages stood when it last told: stage, unit, total, done, counts.
+        stages: how its stages stood by then: stage, unit, total, done, counts.
     """
 
     command: str
@@ -134,6 +135,7 @@ class Job:
     go_on: str | None = None
     error: str | None = None
     began_at: datetime | None = None
+    told_at: datetime | None = None
     before: dict[str, int] = field(default_factory=dict)
     to_do: dict[str, int] = field(default_factory=dict)
     stages: list[dict[str, Any]] = field(default_factory=list)
@@ -154,6 +156,7 @@ def unfinished(dataset: Dataset, state: ListedState, now: datetime) -> list[Job]
             Job(
                 state=state_now,
                 changed_at=changed_at,
+                told_at=written,
                 began_at=datetime.fromisoformat(began_at) if began_at else None,
                 **told,
             )
@@ -173,20 +176,18 @@ def _record(dataset: Dataset, name: str) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except ValueError as error:
-        log.warning("%s/%s is no record of a job: %s", FOLDER, name, error)
+        log.warning("%s: %r is no record of a job: %s", FOLDER, name, error)
         return None
     if not _is_record(told):
-        log.warning("%s/%s is no record of a job that this version knows", FOLDER, name)
+        log.warning("%s: %r is no record of a job that this version knows", FOLDER, name)
         return None
     return dict(told)
 
 
 def _is_record(told: Any) -> bool:
     """Whether it is what `JobRecord` writes: a dataset may come from anywhere."""
-    if not isinstance(told, dict) or set(told) != {each.name for each in fields(Job)} - {
-        "state",
-        "changed_at",
-    }:
+    written = {each.name for each in fields(Job)} - {"state", "changed_at", "told_at"}
+    if not isinstance(told, dict) or set(told) != written:
         return False
     command, go_on, began_at = told["command"], told["go_on"], told["began_at"]
     if not isinstance(command, str) or not isinstance(go_on, str):

@@ -1,4 +1,4 @@
-"""Metrics of a job: each thing done is counted once, and Prometheus reads from Ray what the tables say."""
+"""Metrics of a job: each thing that its stages do is counted once, also where Ray did it again."""
 
 from __future__ import annotations
 
@@ -7,24 +7,18 @@ import re
 import signal
 import threading
 import time
-import urllib.request
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pytest
-from conftest import moving_square, write_video
 
-from curate.dataset import Dataset
-from curate.decide import reason_name
 from curate.stage import Resources, Stage
-from pipelines.curate import main as curate
 from pipelines.engine import RayConfig, run_stages
 from pipelines.metrics import METRICS, Counts
-from pipelines.metrics_tally import Report, State, Tally, is_whole
+from pipelines.metrics_tally import Report, State, Tally, is_whole, since
 from pipelines.metrics_watch import Watch
 
 NUMBERS = pa.schema([("number", pa.int64())])
@@ -58,7 +52,7 @@ def test_stages_that_come_later_follow_the_first_ones() -> None:
     tally.open([State("cut", "files", 1)], 1)
     tally.add(report(0, ""))
     assert tally.open([State("pack", "shards", 1)], 1) == 1
-    tally.count(State("decide", "clips", 5), Counts(5, {("clips", "kept", ""): 5}))
+    tally.decide(State("decide", "clips", 5), Counts(5, {("clips", "kept", ""): 5}))
     assert [(state.stage, state.done) for state in tally.states()] == [("cut", 1), ("pack", 0), ("decide", 5)]
 
 
@@ -82,19 +76,53 @@ def test_reports_are_whole_when_rows_add_up(
     assert is_whole(tally.states(), 2, rows) is whole
 
 
+def test_a_round_goes_on_with_the_stages_of_the_one_before() -> None:
+    tally = Tally("recaption", "films")
+    tally.open([State("request", "captions", 3), State("caption", "captions", 5)], 3)
+    tally.add(report(0, "", 3, 3))
+    then = tally.states()
+    tally.again(0, [2, 5], 2)  # of three answers that were asked for, none came
+    tally.add(report(0, "", 2, 2))
+    tally.add(report(1, "", 2, 2))
+    request, caption = tally.states()
+    assert (request.done, request.total, caption.done, caption.total) == (5, 5, 2, 5)
+    assert is_whole(since([request, caption], then), 2, 2)
+    assert not is_whole([request, caption], 2, 2)
+
+
+def test_what_ends_in_a_stage_is_done_in_those_after_it() -> None:
+    tally = Tally("recaption", "films")
+    tally.open([State(name, "captions", 4) for name in ("request", "caption", "commit")], 4)
+    failed = {("captions", "error", ""): 1}
+    tally.add(Report(0, "a", 4, 3, 0.5, Counts(4, failed, ended=failed)))
+    tally.add(Report(0, "a", 4, 3, 0.5, Counts(4, failed, ended=failed)))  # Ray made the call again
+    tally.end(1, {("captions", "lost", ""): 2})
+    assert [state.done for state in tally.states()] == [4, 1, 3]
+    assert [state.shown() for state in tally.states()] == [
+        {"error": 1},
+        {"error": 1},
+        {"lost": 2, "error": 1},
+    ]
+
+
 def test_what_is_shown_begins_with_the_stages_own_unit_and_ends_with_failures() -> None:
     outcomes = Counter(
         {
             ("clips", "failed", "x"): 1,
             ("files", "failed", "transient"): 2,
             ("clips", "found", ""): 9,
+            ("files", "exact copy", ""): 5,
             ("files", "failed", "permanent"): 1,
+            ("files", "partial", ""): 2,
             ("files", "ok", ""): 4,
-            ("files", "partial", ""): 0,
+            ("files", "gone", ""): 0,
         }
     )
     shown = State("analyse", "files", None, outcomes=outcomes).shown()
-    assert list(shown.items()) == [("ok", 4), ("failed", 3), ("clips", 9), ("clips failed", 1)]
+    assert list(shown.items()) == [
+        *(("ok", 4), ("partial", 2), ("exact copy", 5), ("failed", 3)),
+        *(("clips", 9), ("clips failed", 1)),
+    ]
 
 
 @dataclass(frozen=True)
@@ -217,78 +245,10 @@ def test_a_job_outlives_the_actor_that_counts(
         numbers = [next(rows)["number"]]
         ray.kill(watch._tally)
         numbers += [row["number"] for row in rows]
-    assert sorted(numbers) == list(range(60))
-    assert "the stages are no longer counted" in caplog.text
-
-
-@pytest.fixture(scope="module")
-def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three films that move, a copy, one that stands still and one that is none: 5 clips, 4 kept."""
-    folder = tmp_path_factory.mktemp("films")
-    for i in range(3):
-        write_video(folder / f"{i}.mp4", moving_square(40, seed=i, width=320, height=192))
-    write_video(folder / "still.mp4", np.repeat(moving_square(1, seed=9, width=320, height=192), 40, 0))
-    (folder / "copy.mp4").write_bytes((folder / "1.mp4").read_bytes())
-    (folder / "bad.mp4").write_text("no video")
-    return folder
-
-
-def exported() -> dict[tuple[str, str, str, str], float]:
-    """(metric, dataset, stage, outcome/reason or direction or le) -> its value, as Prometheus reads it from Ray."""
-    import ray
-
-    (node,) = ray.nodes()
-    url = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
-    found = {}
-    for line in urllib.request.urlopen(url, timeout=10).read().decode().splitlines():
-        if line.startswith("ray_reelmill"):
-            name, labels, value = re.fullmatch(r"(\w+)\{(.*)\} (\S+)", line).groups()  # type: ignore[union-attr]
-            has = dict(re.findall(r'(\w+)="(.*?)"', labels))
-            rest = "/".join(has[key] for key in ("outcome", "reason", "direction", "le") if has.get(key))
-            assert set(has) >= {"command", "dataset", "stage"}
-            found[name, has["dataset"], has["stage"], rest] = float(value)
-    return found
-
-
-@pytest.mark.slow
-def test_prometheus_reads_the_counts_of_the_tables(
-    films: Path, tmp_path: Path, ray_cluster: None, capsys: pytest.CaptureFixture[str]
-) -> None:
-    uri = str(tmp_path / "dataset")
-    assert curate(["--input", str(films), "--dataset", uri, "--clip.model=off"]) == 0
-    until = time.monotonic() + 30
-    while not (found := {key: value for key, value in exported().items() if key[1] == uri}):
-        assert time.monotonic() < until
-        time.sleep(0.5)
-
-    def told(metric: str, stage: str) -> dict[str, float]:
-        return {key[3]: value for key, value in found.items() if key[0] == metric and key[2] == stage}
-
-    assert told("ray_reelmill_files_total", "analyse") == {"ok": 5, "failed/permanent": 1}
-    assert told("ray_reelmill_files_total", "commit") == {"ok": 5, "failed": 1}
-    assert told("ray_reelmill_clips_total", "commit") == {"found": 5}  # the exact copy is in no table
-    assert told("ray_reelmill_clips_total", "text") == {"read": 4, "rejected/static_ratio": 1}
-    size = sum(path.stat().st_size for path in films.iterdir())
-    assert told("ray_reelmill_bytes_total", "analyse") == {"read": size}
-    for stage in ("analyse", "clip", "text", "commit"):
-        assert told("ray_reelmill_stage_seconds_count", stage)[""] == 6
-        assert told("ray_reelmill_stage_seconds_bucket", stage)["+Inf"] == 6
-        assert 0 < told("ray_reelmill_busy_seconds_total", stage)[""] < 60
-
-    dataset = Dataset(uri)
-    assert Counter(dataset.read("sources", ["status"])["status"].to_pylist()) == {"ok": 5, "failed": 1}
-    decisions = dataset.read("decisions", ["keep", "reason"]).to_pylist()
-    outcomes = Counter(
-        "kept" if row["keep"] else f"rejected/{reason_name(row['reason'])}" for row in decisions
-    )
-    assert told("ray_reelmill_clips_total", "decide") == outcomes == {"kept": 3, "rejected/static_ratio": 1}
-
-    last = [
-        line.split(", done in")[0] for line in capsys.readouterr().err.splitlines() if ", done in" in line
-    ]
-    assert "curate/analyse: 6/6 files, ok 5, failed 1, clips 5" in last
-    assert "curate/text: 6/6 files, clips read 4, clips rejected 1" in last
-    assert "curate/decide: 4 clips, kept 3, rejected 1" in last
+        more = list(run_stages("ray", items, NUMBERS, [waits()], RayConfig(), watch))
+        watch.decided("decide", "clips", Counts(60))
+    assert sorted(numbers) == sorted(row["number"] for row in more) == list(range(60))
+    assert caplog.text.count("the stages are no longer counted") == 1
 
 
 def test_metrics_have_names_that_prometheus_takes() -> None:

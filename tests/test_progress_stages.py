@@ -8,6 +8,7 @@ import pty
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -19,45 +20,102 @@ from pipelines.progress import Board, Line
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def test_a_line_tells_all_that_is_known() -> None:
-    line = Line("curate/analyse", "files", 400, 120, {"ok": 118, "failed": 2})
-    assert line.text(30.0) == "curate/analyse: 120/400 files, ok 118, failed 2, 4.0 files/s, 1:10 left"
-    assert line.text(30.0, "done") == "curate/analyse: 120/400 files, ok 118, failed 2, done in 0:30"
-    assert Line("pack", "shards", 400, 2).text(60.0) == "pack: 2/400 shards, 2.0 shards/min, 3:19:00 left"
-    assert Line("pack", "shards", 400).text(60.0) == "pack: 0/400 shards"
-    assert Line("pack", "shards", 8, 8).text(4.0) == "pack: 8/8 shards, 2.0 shards/s"
-    assert Line("pack", "shards", None, 8).text(4.0) == "pack: 8 shards, 2.0 shards/s"
+class Log:
+    """Boards that write into a log, by a clock that the test moves."""
 
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.second, self.stream = 0.0, io.StringIO()
+        monkeypatch.setattr(pipelines.progress.time, "monotonic", lambda: 1000.0 + self.second)
 
-def test_each_stage_has_its_line_every_few_seconds_if_something_is_new(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    now = 100.0
-    monkeypatch.setattr(pipelines.progress.time, "monotonic", lambda: now)
-    stream = io.StringIO()
-
-    def told() -> list[str]:
-        lines = stream.getvalue().splitlines()
-        stream.truncate(0)
-        stream.seek(0)
+    def told(self) -> list[str]:
+        """What was written since this was asked last."""
+        lines = self.stream.getvalue().splitlines()
+        self.stream.truncate(0)
+        self.stream.seek(0)
         return lines
 
-    with Board(stream) as board:
-        for second in range(13):
-            now = 100.0 + second
-            board.tell(0, Line("job/cut", "files", 20, second))
-            board.tell(1, Line("job/pack", "shards", 4, int(second > 6)))
-            if second == 4:
-                assert told() == []
-            elif second == 5:
-                assert told() == ["job/cut: 5/20 files, 1.0 files/s, 0:15 left"]  # nothing is packed yet
-            elif second == 10:
-                assert told() == [
-                    "job/pack: 1/4 shards, 8.6 shards/min, 0:21 left",
+
+@pytest.fixture
+def job_log(monkeypatch: pytest.MonkeyPatch) -> Log:
+    return Log(monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "line", "told", "ended"),
+    [
+        (30, Line("curate/analyse", "files", 400, 120, {"ok": 118, "failed": 2}),
+         "curate/analyse: 120/400 files, ok 118, failed 2, 4.0 files/s, 1:10 left",
+         "curate/analyse: 120/400 files, ok 118, failed 2, done in 0:30"),
+        (60, Line("pack", "shards", 40, 2), "pack: 2/40 shards, 2.0 shards/min, 19:00 left",
+         "pack: 2/40 shards, done in 1:00"),
+        (60, Line("pack", "shards", 400, 0, {"failed": 0}), "pack: 0/400 shards, failed 0",
+         "pack: 0/400 shards, failed 0, done in 1:00"),
+        (4000, Line("pack", "shards", 8, 8), "pack: 8/8 shards, 0.1 shards/min", "pack: 8/8 shards, done in 1:06:40"),
+        (10, Line("pack", "shards", None, 8), "pack: 8 shards, 0.8 shards/s", "pack: 8 shards, done in 0:10"),
+    ],
+)  # fmt: skip
+def test_a_line_tells_all_that_is_known(
+    seconds: float, line: Line, told: str, ended: str, job_log: Log
+) -> None:
+    with Board(job_log.stream) as board:
+        board.tell([Line(line.title, line.unit, line.total)])
+        job_log.second = seconds
+        board.tell([line])
+        assert job_log.told() == [told]
+    assert job_log.told() == [ended]
+
+
+def test_stages_with_news_have_their_lines_together_every_few_seconds(job_log: Log) -> None:
+    with Board(job_log.stream) as board:
+        for second in range(23):
+            job_log.second = second
+            cut = Line("job/cut", "files", 20, min(second, 16))
+            board.tell([cut, Line("job/pack", "shards", 4, int(second > 6) + int(second > 18))])
+            assert job_log.told() == {
+                5: ["job/cut: 5/20 files, 1.0 files/s, 0:15 left"],  # nothing is packed yet
+                10: [
                     "job/cut: 10/20 files, 1.0 files/s, 0:10 left",
-                ]
-        assert told() == []
-    assert told() == ["job/cut: 12/20 files, done in 0:12", "job/pack: 1/4 shards, done in 0:12"]
+                    "job/pack: 1/4 shards, 6.0 shards/min, 0:30 left",
+                ],
+                15: ["job/cut: 15/20 files, 1.0 files/s, 0:05 left"],
+                20: [
+                    "job/cut: 16/20 files, 0.8 files/s, 0:05 left",
+                    "job/pack: 2/4 shards, 6.0 shards/min, 0:20 left",
+                ],
+            }.get(second, [])
+    assert job_log.told() == ["job/cut: 16/20 files, done in 0:22", "job/pack: 2/4 shards, done in 0:22"]
+
+
+def test_news_after_a_silence_is_told_at_once(job_log: Log) -> None:
+    with Board(job_log.stream) as board:
+        for second, done in ((0, 0), (5, 1), (10, 1), (13, 2), (14, 3), (18, 3)):
+            job_log.second = second
+            board.tell([Line("a", "files", 9, done)])
+        assert [line.split(",")[0] for line in job_log.told()] == [
+            "a: 1/9 files",
+            "a: 2/9 files",
+            "a: 3/9 files",
+        ]
+
+
+def test_a_stage_that_is_through_tells_how_fast_it_was(job_log: Log) -> None:
+    with Board(job_log.stream) as board:
+        for second, done, failed in ((0, 0, 0), (4, 8, 0), (100, 8, 1)):
+            job_log.second = second
+            board.tell([Line("a", "files", 8, done, {"failed": failed})])
+        assert job_log.told() == ["a: 8/8 files, failed 1, 2.0 files/s"]
+
+
+def test_stages_may_join_and_what_they_did_before_is_no_rate(job_log: Log) -> None:
+    with Board(job_log.stream) as board:
+        board.tell([])
+        job_log.second = 10
+        board.tell([Line("a", "files", 20, 5)])
+        assert job_log.told() == ["a: 5/20 files"]
+        job_log.second = 20
+        board.tell([Line("a", "files", 20, 15), Line("b", "shards", 4)])
+        assert job_log.told() == ["a: 15/20 files, 1.0 files/s, 0:05 left"]
+    assert job_log.told() == ["a: 15/20 files, done in 0:20", "b: 0/4 shards, done in 0:20"]
 
 
 @pytest.mark.parametrize("width", [80, 120])
@@ -70,13 +128,15 @@ def test_a_terminal_shows_all_stages_in_a_line_each(width: int, monkeypatch: pyt
 
     stream = Terminal()
     with Board(stream) as board:
-        board.tell(0, Line("curate/analyse", "files", 12, 3, {"ok": 2, "failed": 1}))
-        board.tell(1, Line("curate/text", "files", 12, 0))
+        board.tell([Line("curate/analyse", "files", 12), Line("curate/text", "files", 12)])
+        time.sleep(0.01)
+        analysed = Line("curate/analyse", "files", 12, 3, {"ok": 2, "failed": 1})
+        board.tell([analysed, Line("curate/text", "files", 12, 2)])
     *_, one, two = [line for line in plain(stream.getvalue()) if line.strip()]
     assert re.fullmatch(
-        r"curate/analyse ━.* 3/12 files, ok 2, failed 1 .* files/s, \d:\d\d left.*", one.strip()
+        r"curate/analyse ━.* 3/12 files, ok 2, failed 1 +[\d.]+ files/s, 0:0\d left( +0:00:00)?", one.strip()
     )
-    assert re.fullmatch(r"curate/text    ━+ 0/12 files.*", two.strip())
+    assert re.fullmatch(r"curate/text    ━.* 2/12 files +[\d.]+ files/s, 0:0\d left( +0:00:00)?", two.strip())
     assert ("0:00:00" in one) is (width == 120)  # a narrow one has room for less
     assert "…" not in one + two
     assert max(len(one), len(two)) <= width

@@ -122,7 +122,7 @@ def test_json_is_what_the_guide_says(tmp_path: Path, capsys: pytest.CaptureFixtu
     decide = told["stages"][1]
     assert datetime.fromisoformat(decide.pop("changed_at")) <= datetime.now(UTC)
     assert decide == {
-        "stage": "decide", "unit": "clips", "done": 8, "failed": 0, "waiting": 0, "kept": 5,
+        "stage": "decide", "unit": "clips", "done": 8, "failed": 0, "waiting": 0, "kept": 5, "kept_by_hand": 0,
         "rejected": {"black_ratio": 1, "duplicate": 1, "motion": 1}, "outcomes": {},
     }  # fmt: skip
 
