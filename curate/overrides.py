@@ -10,6 +10,7 @@ null. From time to time the files are merged, as `reelmill compact` does.
 
 from __future__ import annotations
 
+import unicodedata
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 LONGEST_NOTE = 2_000
 LONGEST_AUTHOR = 100
+_TURNS = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}  # Unicode's bidirectional controls
 MOST_FILES = 16  # beyond, reading them all one by one would be felt, on an object store above all
 
 
@@ -53,8 +55,8 @@ def put(
 def put_many(dataset: Dataset, words: Sequence[Word]) -> list[dict[str, Any]]:
     """Add words, all in one file, and return their rows in the order given, which is their order in time too.
 
-    Runs of white space become one space. Raises BadInput, and writes nothing, for a clip that clips/ lacks, an author
-    that is empty or has over 100 characters, and a note of over 2,000.
+    Runs of white space and control characters become one space. Raises BadInput, and writes nothing, for a clip that
+    clips/ lacks, an author that is empty or has over 100 characters, and a note of over 2,000.
     """
     said = [_checked(word) for word in words]
     clips = _clips(dataset, [word.clip_id for word in said])
@@ -90,12 +92,21 @@ def latest(dataset: Dataset) -> dict[str, dict[str, Any]]:
 
 
 def _checked(word: Word) -> Word:
-    author, note = " ".join(word.author.split()), " ".join((word.note or "").split()) or None
+    author, note = _written(word.author), _written(word.note or "") or None
     if not 0 < len(author) <= LONGEST_AUTHOR:
         raise BadInput(f"an author has 1 to {LONGEST_AUTHOR} characters, not {len(author)}.")
     if note is not None and len(note) > LONGEST_NOTE:
         raise BadInput(f"a note has at most {LONGEST_NOTE:,} characters, not {len(note):,}.")
     return Word(word.clip_id, word.keep, author, note)
+
+
+def _written(text: str) -> str:
+    return " ".join("".join(" " if _is_control(sign) else sign for sign in text).split())
+
+
+def _is_control(sign: str) -> bool:
+    """What is no writing: it would move a terminal's cursor, or turn its line around (`decide --explain`)."""
+    return unicodedata.category(sign) == "Cc" or unicodedata.bidirectional(sign) in _TURNS
 
 
 def _clips(dataset: Dataset, clip_ids: list[str]) -> dict[str, dict[str, Any]]:

@@ -94,8 +94,12 @@ def story(tables: duckdb.DuckDBPyConnection, wanted: str) -> Iterator[str]:
 
 
 def _find(tables: duckdb.DuckDBPyConnection, wanted: str) -> dict[str, Any]:
-    """The row of the one clip whose id begins with `wanted`."""
-    found = rows_of(tables, "FROM clips WHERE starts_with(clip_id, ?) ORDER BY clip_id LIMIT 6", wanted)
+    """The row of the one clip whose id begins with `wanted`, without its embedding: that is most of what lies there."""
+    found = rows_of(
+        tables,
+        "SELECT * EXCLUDE (embedding) FROM clips WHERE starts_with(clip_id, ?) ORDER BY clip_id LIMIT 6",
+        wanted,
+    )
     if not found:
         some = rows_of(tables, "SELECT clip_id FROM clips ORDER BY clip_id LIMIT 1")
         hint = f"ids look like {some[0]['clip_id']}" if some else "the dataset holds no clips"
@@ -150,11 +154,9 @@ def _scores(clip: dict[str, Any]) -> Iterator[str]:
         value = clip[name]
         told = _number(value) if value is not None else f"null: {why.get(name, 'not measured')}"
         yield from _wrapped(f"  {name}", told, indent=18)
-    length = len(clip["embedding"] or [])
-    told = f"{length} numbers from {clip['embedding_model']}" if length else "null: "
-    yield from _wrapped(
-        "  embedding", told if length else told + why.get("embedding", "not measured"), indent=18
-    )
+    model = clip["embedding_model"]
+    told = f"from {model}" if model else f"null: {why.get('embedding', 'not measured')}"
+    yield from _wrapped("  embedding", told, indent=18)
 
 
 def _decision(decision: dict[str, Any]) -> Iterator[str]:

@@ -2,16 +2,14 @@
 
     reelmill serve --dataset films.reel                       # http://127.0.0.1:8765, for this machine alone
     reelmill serve --dataset s3://bucket/films --port 9000
-    reelmill serve --dataset films.reel --host 0.0.0.0        # for others too: prints an address with a token
+    reelmill serve --dataset films.reel --token auto          # where others use this machine: the address has a token
+    reelmill serve --dataset films.reel --host 0.0.0.0        # for other machines too: needs a token, as above
 
 Nothing is written but what people say of clips (overrides/), and decisions/ when they ask for it on the page.
 """
 
 from __future__ import annotations
 
-import getpass
-import re
-import secrets
 import signal
 import socket
 from contextlib import suppress
@@ -23,20 +21,27 @@ from curate.errors import BadInput
 if TYPE_CHECKING:
     import uvicorn
 
+    from pipelines.serve_tokens import Keys
+
 
 @dataclass(frozen=True)
 class ServeConfig:
     """Show a dataset in a browser: funnel, scores, every clip, search, SQL; play clips and overrule decisions.
 
     The page shows the tables as they are, and follows them when a command changes them. A host other than this
-    machine's own (127.0.0.1) is guarded by a token, which stands in the address that is printed.
+    machine's own (127.0.0.1) is guarded by a token, which stands in the address that is printed. 127.0.0.1 is not: on
+    a machine that others work on too, such as a login node, they can read the dataset and overrule decisions. There
+    give --token=auto, or a token of your own.
 
     Attributes:
         dataset: folder or URI of the dataset.
         host: address to listen on; 0.0.0.0 is every address of this machine.
         port: port to listen on; 0 takes a free one.
-        token: what everybody must know who comes in, 16 characters or more; null makes one where one is needed.
-        author: name under which decisions are overruled; null takes the user's name on this machine.
+        token: what everybody must know who comes in, 16 characters or more, or auto for a new one; null takes the
+            environment's REELMILL_TOKEN, which `ps` does not show, else makes one where the host is not this machine's.
+        tokens: file with a line NAME TOKEN for each person, instead of `token`: who comes in by a token decides under
+            its name.
+        author: name that the page suggests when it asks who decides; null takes the user's name on this machine.
         clip: CLIP model for the search by text: ARCH/TAG of open_clip or a folder; null takes the model that the
             clips table names, off loads none.
         run: folder of a training run to show; null shows those in DATASET/runs.
@@ -44,14 +49,16 @@ class ServeConfig:
 
     Example:
         reelmill serve --dataset films.reel
-        reelmill serve --dataset s3://bucket/films --port 9000 --author ann
-        ssh -t -L 8765:localhost:8765 HOST reelmill serve --dataset films.reel    # then http://localhost:8765 here
+        reelmill serve --dataset films.reel --token auto          # where others use this machine
+        reelmill serve --dataset s3://bucket/films --host 0.0.0.0 --tokens people.txt
+        ssh -t -L 8765:localhost:8765 HOST reelmill serve --dataset films.reel --token auto    # open its address here
     """
 
     dataset: str
     host: str = "127.0.0.1"
     port: int = 8765
     token: str | None = None
+    tokens: str | None = None
     author: str | None = None
     clip: str | None = None
     run: str | None = None
@@ -63,12 +70,14 @@ def serve(config: ServeConfig) -> None:
     import uvicorn
 
     from curate.dataset import Dataset
+    from pipelines.overrule import user_name
     from pipelines.serve_app import application
     from pipelines.serve_guards import Door
     from pipelines.serve_live import Live
+    from pipelines.serve_tokens import keys_of
 
-    token = token_of(config)
-    author = config.author if config.author is not None else _user()
+    keys = keys_of(config.token, config.tokens, is_loopback=is_loopback(config.host))
+    author = config.author if config.author is not None else user_name()
     if not author.strip():
         raise BadInput("--author is empty: decisions are overruled under somebody's name.")
     if config.run is not None and not Dataset(config.run).exists("metrics.jsonl"):
@@ -76,16 +85,12 @@ def serve(config: ServeConfig) -> None:
     with Live(Dataset(config.dataset), author=author, clip=config.clip, run=config.run) as live:
         listener = listen(config.host, config.port)
         port = int(listener.getsockname()[1])
-        door = Door(port, token, is_loopback(config.host))
+        door = Door(port, keys, is_loopback(config.host))
         server = uvicorn.Server(settings(application(live, door)))
-        address = address_of(config.host, port, token)
+        address = address_of(config.host, port, keys)
         print(f"serve: {config.dataset} at {address} (Ctrl-C ends it)", flush=True)
-        if token and not config.token:
-            print(
-                "serve: whoever has this address can read the dataset and overrule decisions; it is printed once. "
-                "--token gives one of your own.",
-                flush=True,
-            )
+        if told := _told(config, keys):
+            print(f"serve: {told}", flush=True)
         if config.open:
             import webbrowser
 
@@ -124,26 +129,28 @@ def settings(app: Any) -> uvicorn.Config:
     )
 
 
-def token_of(config: ServeConfig) -> str | None:
-    """The token to ask for: the one given, or a new one where others can reach the page."""
-    if config.token is not None:
-        if not re.fullmatch(r"[A-Za-z0-9._~-]{16,512}", config.token):
-            raise BadInput(
-                "--token must be 16 characters or more, so that nobody guesses it, of letters, digits and - . _ ~, "
-                "so that it can stand in an address."
-            )
-        return config.token
-    return None if is_loopback(config.host) else secrets.token_urlsafe(32)
-
-
 def is_loopback(host: str) -> bool:
     """True for the names of this machine that no other reaches."""
     return host in ("localhost", "127.0.0.1", "::1")
 
 
-def address_of(host: str, port: int, token: str | None) -> str:
+def address_of(host: str, port: int, keys: Keys) -> str:
+    """Where the page is, with the token if it is one for everybody."""
     shown = socket.gethostname() if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
-    return f"http://{shown}:{port}/" + (f"?token={token}" if token else "")
+    return f"http://{shown}:{port}/" + "".join(f"?token={key}" for key, name in keys.items() if name is None)
+
+
+def _told(config: ServeConfig, keys: Keys) -> str | None:
+    """What else to say at the start of who comes in."""
+    if config.tokens is not None:
+        names = ", ".join(sorted({str(name) for name in keys.values()}))
+        return f"each opens it with their token of {config.tokens}, as /?token=TOKEN: {names}"
+    if keys:
+        return (
+            "whoever has this address can read the dataset and overrule decisions; it is printed once. --tokens gives "
+            "each person a token of their own."
+        )
+    return None
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -164,13 +171,6 @@ def listen(host: str, port: int) -> socket.socket:
             "(0 takes a free one) or --host."
         ) from error
     return listener
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError) as error:  # a user id that has no name, as in some containers
-        raise BadInput("this machine has no name for you; give --author.") from error
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import unicodedata
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +11,6 @@ from curate.dataset import Dataset
 from curate.errors import BadInput
 from pipelines import report_data as data
 from pipelines import report_scores as scores
-from pipelines.query import rows_of
 from pipelines.report_budget import SAMPLES, Budget
 from pipelines.report_captions import statistics
 from pipelines.report_rules import rules_of
@@ -29,17 +27,17 @@ if TYPE_CHECKING:
 
 RUNS = 20
 LEAST_OF_ID = 8  # signs of a clip id that are taken for one; shorter ones may be words
-_TURNS = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}  # Unicode's bidirectional controls
 Hits = tuple[np.ndarray, np.ndarray]
 
 
-def state(live: Live) -> dict[str, Any]:
-    """What there is to see, and what is still being prepared."""
+def state(live: Live, person: str | None) -> dict[str, Any]:
+    """What there is to see, and what is still being prepared; `person`: whose token it was."""
     view = live.now
     vectors = view.vectors.value
     return {
         "dataset": live.dataset.uri,
-        "author": live.author,
+        "author": person or live.author,
+        "asks_name": person is None,
         "view": view.number,
         "clips": len(view.rows),
         "choices": view.rows.choices,
@@ -131,25 +129,30 @@ def wanted_of(asked: dict[str, str]) -> Wanted:
 def clip(live: Live, clip_id: str) -> dict[str, Any]:
     """All that the tables say of one clip, and what people said of it, the newest first."""
     view = live.now
-    (card,) = view.rows.cards([view.rows.row_of(clip_id)])  # type: ignore[list-item]
-    _add_captions(view, None, [card])  # from the tables: every one, and as it is now
+    row = view.rows.row_of(clip_id)
+    if row is None:
+        raise BadInput("there is no such clip any more.")
+    (card,) = view.rows.cards([row])
+    # As the tables have them now, which takes ten times as long while the search has those of before.
+    _add_captions(view, None if view.captions.is_old else view.captions.value, [card])
     _add_words(view, [card])
     card["history"] = [*reversed(view.words.get(clip_id, []))]
-    told: dict[str, Any] = view.ask(_story, clip_id)
-    return card | told
+    card["score_errors"] = view.rows.score_errors(row)
+    return card
 
 
-def word_of(body: dict[str, Any]) -> tuple[bool | None, str | None]:
-    """(keep, note) of a decision that was sent."""
-    keep, note = body.get("keep", "missing"), body.get("note")
-    if not (keep is None or isinstance(keep, bool)) or not (note is None or isinstance(note, str)):
-        raise BadInput('send {"keep": true, false or null, "note": "…"}.')
-    return keep, None if note is None else "".join(" " if _is_control(sign) else sign for sign in note)
+def story(live: Live, clip_id: str) -> dict[str, Any]:
+    """The lines of `reelmill inspect`."""
+    return {"story": live.now.ask(_story, clip_id)}
 
 
-def _is_control(sign: str) -> bool:
-    """What is no writing: it would move a terminal's cursor, or turn its line around (`decide --explain`)."""
-    return unicodedata.category(sign) == "Cc" or unicodedata.bidirectional(sign) in _TURNS
+def word_of(body: dict[str, Any], person: str | None) -> dict[str, Any]:
+    """keep, note and author of a decision that was sent. Who came by a token of their own is the author."""
+    keep, note, author = body.get("keep", "missing"), body.get("note"), body.get("author")
+    are_texts = all(text is None or isinstance(text, str) for text in (note, author))
+    if not (keep is None or isinstance(keep, bool)) or not are_texts:
+        raise BadInput('send {"keep": true, false or null, "note": "…", "author": "…"}.')
+    return {"keep": keep, "note": note, "author": person or author}
 
 
 def decide(live: Live) -> dict[str, Any]:
@@ -163,16 +166,13 @@ def decide(live: Live) -> dict[str, Any]:
     }
 
 
-def _story(tables: duckdb.DuckDBPyConnection, clip_id: str) -> dict[str, Any]:
-    from pipelines.inspect import story
+def _story(tables: duckdb.DuckDBPyConnection, clip_id: str) -> list[str]:
+    from pipelines import inspect
 
-    errors = rows_of(tables, "SELECT score_errors FROM clips WHERE clip_id = ?", clip_id)
-    pairs = (errors[0]["score_errors"] if errors else None) or []
     try:
-        lines = list(story(tables, clip_id))
+        return list(inspect.story(tables, clip_id))
     except TypeError as error:  # tables that others wrote may lack what ours always have
-        lines = [f"a column that `reelmill inspect` needs is null: {error}"]
-    return {"score_errors": {pair["key"]: pair["value"] for pair in pairs}, "story": lines}
+        return [f"a column that `reelmill inspect` needs is null: {error}"]
 
 
 def _by_id(view: View, words: str) -> tuple[Hits, str] | None:

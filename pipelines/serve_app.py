@@ -1,14 +1,15 @@
 """The addresses of the live view, and what answers them.
 
-app = application(live, Door(port, token, is_loopback))       # uvicorn runs it
+app = application(live, Door(port, keys, is_loopback))        # uvicorn runs it
 
 GET  /                                the page; its state is in the address
 GET  /static/NAME                     its scripts and styles, of a fixed list
 GET  /api/state                       what there is, and whether search is ready
 GET  /api/overview                    funnel, histograms, mosaics, captions, errors
 GET  /api/clips?state=&reason=&…      a page of clips
-GET  /api/clips/ID                    all that is known of one
-POST /api/clips/ID/decision           {"keep": true | false | null, "note": "…"}
+GET  /api/clips/ID                    what is known of one
+GET  /api/clips/ID/story              all of it, as `reelmill inspect` tells it
+POST /api/clips/ID/decision           {"keep": true | false | null, "note": "…", "author": "…"}
 POST /api/decide                      decide again, people's words included
 POST /api/sql                         {"sql": "SELECT …"}
 GET  /clips/ID/strip.webp             pictures side by side; X-Frames tells how many
@@ -35,6 +36,7 @@ from pipelines import serve_answers as answers
 from pipelines.report_budget import finite
 from pipelines.serve_files import FILES, PAGE
 from pipelines.serve_guards import Door, Guards, Refused
+from pipelines.serve_reads import Reads
 from pipelines.serve_sql import Busy, TooLong
 from pipelines.serve_video import video
 
@@ -53,6 +55,7 @@ def application(live: Live, door: Door) -> Guards:
             Route("/api/overview", pages.overview),
             Route("/api/clips", pages.clips),
             Route("/api/clips/{clip_id}", pages.clip),
+            Route("/api/clips/{clip_id}/story", pages.story),
             Route("/api/clips/{clip_id}/decision", pages.overrule, methods=["POST"]),
             Route("/api/decide", pages.decide, methods=["POST"]),
             Route("/api/sql", pages.sql, methods=["POST"]),
@@ -77,6 +80,7 @@ class Pages:
 
     def __init__(self, live: Live) -> None:
         self._live = live
+        self._reads = Reads()
 
     async def page(self, request: Request) -> Response:
         return Response(PAGE, media_type="text/html; charset=utf-8", headers={"cache-control": "no-cache"})
@@ -88,7 +92,7 @@ class Pages:
         return Response(found.data, media_type=found.kind, headers={"cache-control": "no-cache"})
 
     async def state(self, request: Request) -> Response:
-        return await _told(answers.state, self._live)
+        return await _told(answers.state, self._live, request.scope["person"])
 
     async def overview(self, request: Request) -> Response:
         return await _told(answers.overview, self._live)
@@ -100,10 +104,14 @@ class Pages:
         await self._card(request)
         return await _told(answers.clip, self._live, request.path_params["clip_id"])
 
+    async def story(self, request: Request) -> Response:
+        await self._card(request)
+        return await _told(answers.story, self._live, request.path_params["clip_id"])
+
     async def overrule(self, request: Request) -> Response:
         card = await self._card(request)
-        keep, note = answers.word_of(await _body(request))
-        return await _told(partial(self._live.overrule, card["clip_id"], keep=keep, note=note))
+        word = answers.word_of(await _body(request), request.scope["person"])
+        return await _told(partial(self._live.overrule, card["clip_id"], **word))
 
     async def decide(self, request: Request) -> Response:
         await _body(request)
@@ -126,7 +134,7 @@ class Pages:
 
     async def film(self, request: Request) -> Response:
         try:
-            return await video(request, self._live.dataset, await self._card(request))
+            return await video(request, self._live.dataset, await self._card(request), self._reads)
         except BadInput as error:
             return _json({"error": str(error)}, 404)
 

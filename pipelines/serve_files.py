@@ -12,8 +12,8 @@ _KINDS = {".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=ut
 # Plain scripts that share one scope, in this order; the page's own are modules, which see that scope.
 REPORT_SCRIPTS = ("build.js", "funnel.js", "scores.js", "clips.js", "captions.js", "training.js", "errors.js")
 OWN_SCRIPTS = (
-    "address.js", "clip.js", "decisions.js", "filters.js", "gallery.js", "keys.js", "overview.js", "pictures.js",
-    "sql.js", "live.js",
+    "address.js", "clip.js", "decisions.js", "filters.js", "gallery.js", "keys.js", "names.js", "overview.js",
+    "pictures.js", "sql.js", "live.js",
 )  # fmt: skip
 STYLES = ("page.css", "live.css")
 

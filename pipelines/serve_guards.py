@@ -1,6 +1,6 @@
-"""Who may ask the live view, and how much: token, host, origin, sizes. One ASGI layer around the application.
+"""Who may ask the live view, and how much: tokens, host, origin, sizes. One ASGI layer around the application.
 
-    app = Guards(app, Door(port=8765, token=None, is_loopback=True))
+    app = Guards(app, Door(port=8765, keys={}, is_loopback=True))
 
 A page of another site can make a browser ask 127.0.0.1. Such a request tells on itself: by its Origin and
 Sec-Fetch-Site, or, where the site's name was made to point here (DNS rebinding), by its Host.
@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import json
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
@@ -45,18 +45,24 @@ class Door:
 
     Attributes:
         port: that the server listens on.
-        token: that every request must bring; None asks for none.
+        keys: the tokens of which every request must bring one, with the name of whom it was given to (None for
+            everybody's); without any, none is asked for.
         is_loopback: only this machine reaches the server, so that it is called by no other name.
     """
 
     port: int
-    token: str | None
+    keys: Mapping[str, str | None]
     is_loopback: bool
 
     @property
     def cookie(self) -> str:
         """Name of the cookie; browsers keep one jar for all ports of a machine."""
         return f"reelmill_{self.port}"
+
+    def key(self, given: str) -> str | None:
+        """The token that was given, if it is one. All are compared, so that the time tells nothing of them."""
+        fits = [key for key in self.keys if _is_same(given, key)]
+        return fits[0] if fits else None
 
     def hosts(self) -> set[str]:
         """What the Host header may be on this machine's own address."""
@@ -132,26 +138,34 @@ def check_host(headers: dict[str, str], door: Door) -> None:
 def check_token(
     scope: MutableMapping[str, Any], headers: dict[str, str], door: Door
 ) -> tuple[str, str] | None:
-    """Raises Refused without the token. Where the address brings it: (the address without it, Set-Cookie)."""
-    if door.token is None:
+    """Raises Refused without a token. Where the address brings it: (the address without it, Set-Cookie).
+
+    Notes in `scope["person"]` whose token it is.
+    """
+    scope["person"] = None
+    if not door.keys:
         return None
     query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
     given = [value for key, value in query if key == "token"]
     if given and scope["method"] == "GET":
-        if not all(_is_same(value, door.token) for value in given):
-            raise Refused(401, "the token in the address is not the one that `reelmill serve` printed.")
+        found = {door.key(value) for value in given}
+        key = found.pop()
+        if found or key is None:
+            raise Refused(401, "the token in the address is not one that `reelmill serve` was started with.")
         rest = urlencode([(key, value) for key, value in query if key != "token"])
         # One slash: `//name` would be the address of another machine, and browsers read `/\\name` so.
         path = "/" + scope["raw_path"].decode("latin-1").lstrip("/\\") + (f"?{rest}" if rest else "")
-        return path, f"{door.cookie}={door.token}; Path=/; HttpOnly; SameSite=Strict"
+        return path, f"{door.cookie}={key}; Path=/; HttpOnly; SameSite=Strict"
     bearer = headers.get("authorization", "")
-    if bearer[:7].lower() == "bearer " and _is_same(bearer[7:].strip(), door.token):
-        return None
-    if _is_same(_cookie(headers.get("cookie", ""), door.cookie), door.token):
+    key = door.key(bearer[7:].strip()) if bearer[:7].lower() == "bearer " else None
+    key = key or door.key(_cookie(headers.get("cookie", ""), door.cookie))
+    if key is not None:
+        scope["person"] = door.keys[key]
         return None
     raise Refused(
         401,
-        "open the address with its token, as `reelmill serve` printed it (or send Authorization: Bearer).",
+        "open the address with its token (/?token=…), as `reelmill serve` printed it or as you were given it, or send "
+        "Authorization: Bearer.",
     )
 
 

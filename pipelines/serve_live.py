@@ -11,7 +11,6 @@ come after the rest, are kept where their tables have not changed, and are those
 
 from __future__ import annotations
 
-import tempfile
 import threading
 import time
 import traceback
@@ -26,6 +25,7 @@ from pipelines.query import connect
 from pipelines.serve_clip_text import TextSearch
 from pipelines.serve_pictures import Strips
 from pipelines.serve_rows import Rows
+from pipelines.serve_scratch import Scratch, sweep
 from pipelines.serve_search import Captions
 from pipelines.serve_sql import Questions
 from pipelines.serve_vectors import Vectors
@@ -57,7 +57,8 @@ class Live:
         """Raises BadInput where there is no dataset. `clip`: as `TextSearch` takes it; `run`: of a training run."""
         self.run = run
         self.dataset, self.author = dataset, author
-        self.texts = TextSearch(clip)
+        self.texts = TextSearch(clip, on_hub=dataset.uri.startswith("hf://"))
+        self._scratch = Scratch()
         self.strips, self.questions = Strips(dataset), Questions(dataset.uri)
         self._every_s = look_every_s or (LOOK_EVERY_S if dataset.is_local else LOOK_EVERY_REMOTE_S)
         self._end = threading.Event()
@@ -69,6 +70,7 @@ class Live:
         self._watcher = threading.Thread(target=self._watch, name="serve-watch", daemon=True)
 
     def __enter__(self) -> Live:
+        sweep()
         self._watcher.start()
         return self
 
@@ -77,15 +79,15 @@ class Live:
         self.strips.close()
         self.questions.close()
         self._watcher.join(timeout=10)
-        for prepared in (self.now.captions, self.now.vectors):
-            if prepared.folder is not None:
-                prepared.folder.cleanup()
+        self._scratch.close()
 
-    def overrule(self, clip_id: str, *, keep: bool | None, note: str | None) -> dict[str, Any]:
-        """Add the author's word on a clip to overrides/, show it at once, and return its row."""
+    def overrule(
+        self, clip_id: str, *, keep: bool | None, note: str | None, author: str | None = None
+    ) -> dict[str, Any]:
+        """Add somebody's word on a clip to overrides/, show it at once, and return its row."""
         from curate.overrides import put
 
-        row = put(self.dataset, clip_id, keep=keep, author=self.author, note=note)
+        row = put(self.dataset, clip_id, keep=keep, author=author or self.author, note=note)
         with self._changing:
             known = self.now.words.setdefault(clip_id, [])
             if all(row["override_id"] != other["override_id"] for other in known):
@@ -149,7 +151,7 @@ class Live:
                 continue
             began = time.monotonic()
             prepared.told = "being prepared"
-            folder = tempfile.TemporaryDirectory(prefix="reelmill-serve-", ignore_cleanup_errors=True)
+            folder = self._scratch.folder("search-")
             with connect(self.dataset) as tables:
                 more = (partial(self._told, prepared),) if make is Captions else ()
                 prepared.value = make(tables, Path(folder.name), *more)

@@ -2,13 +2,12 @@
 
 A strip is made in a process that can be killed (curate/isolate.py): a film that hangs, or a store that does, costs a
 picture, and its card says so. Out of the shard where the clip is in one, which is a small read also on an object
-store; else out of the source (serve_source.py).
+store; else out of the source (both in serve_source.py).
 """
 
 from __future__ import annotations
 
 import asyncio
-import tempfile
 import threading
 import time
 from collections import OrderedDict
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from curate.errors import BadInput
 from pipelines.serve_children import Children
+from pipelines.serve_scratch import Scratch
 
 if TYPE_CHECKING:
     from curate.dataset import Dataset
@@ -50,6 +50,7 @@ class Strips:
         self._kept: OrderedDict[tuple[Any, ...], Strip] = OrderedDict()
         self._bytes = 0
         self._ended = False
+        self._scratch = Scratch()
         self._lock = threading.Lock()
         self.children = Children(WORKERS, memory_gib=4, threads=1)
         # Threads of their own: fifty strips being waited for must not hold up the rest.
@@ -76,6 +77,7 @@ class Strips:
         self.children.kill()
         self._threads.shutdown(wait=True)
         self.children.close()
+        self._scratch.close()
 
     def _keep(self, key: tuple[Any, ...], strip: Strip) -> None:
         with self._lock:
@@ -101,12 +103,11 @@ class Strips:
         if card["shard"] is not None:
             try:
                 member = member_of(self._dataset, card)
-                with tempfile.NamedTemporaryFile(suffix=".mp4") as file:
-                    start, end = member.offset, member.offset + min(member.size, MOST_FETCHED)
-                    file.write(self._dataset.read_bytes("shards", *member.parts, start=start, end=end))
-                    file.flush()
+                with self._scratch.folder("strip-") as folder:
+                    end = member.offset + min(member.size, MOST_FETCHED)
+                    what = (self._dataset.uri, member.parts, member.offset, end, folder)
                     length_s = card["end_s"] - card["start_s"]
-                    return self._called(child, "pipelines.report_pictures:strip", file.name, 0.0, length_s)
+                    return self._called(child, "pipelines.serve_source:strip_of_shard", *what, length_s)
             except (OSError, ValueError, RuntimeError) as error:
                 reasons.append(f"its shard cannot be read: {error}")
         try:
@@ -123,12 +124,12 @@ class Strips:
             raise BadInput("it has no row in the sources table")
         if check_place(uri) and (card["size_bytes"] or 0) > MOST_FETCHED:  # told without asking for it
             raise BadInput(f"{card['size_bytes'] / 1e6:,.0f} MB at {uri} are too much to fetch for a picture")
-        # The child fetches it, so that its deadline and the server's end hold for that too.
-        with tempfile.TemporaryDirectory(prefix="reelmill-serve-", ignore_cleanup_errors=True) as folder:
+        with self._scratch.folder("strip-") as folder:
             what = (uri, folder, MOST_FETCHED, card["start_s"], card["end_s"])
             return self._called(child, "pipelines.serve_source:strip_of_source", *what)
 
     def _called(self, child: Isolated, function: str, *args: Any) -> tuple[bytes, int, int, int]:
+        # The child does the reading too, so that its deadline and the server's end hold for a store that hangs.
         if self._ended:  # or a process would begin after those at work were ended
             raise BadInput("the server ends")
         made: tuple[bytes, int, int, int] = child.call(function, *args, deadline_s=DEADLINE_S)

@@ -33,7 +33,7 @@ MOST_OFFSET = 1_000_000_000
 _CARDS = f"""
 SELECT c.clip_id, c.source_id, c."index", c.start_s, c.end_s, c.end_s - c.start_s AS duration_s, c.n_frames, c.fps,
        c.width, c.height, c.camera, {", ".join(f"c.{name}" for name in SCORES if name != "duration_s")},
-       c.transition_in, c.transition_out, c.embedding_model,
+       c.transition_in, c.transition_out, c.embedding_model, c.score_errors,
        s.uri, s.caption AS source_caption, s.size_bytes,
        d.keep, d.reason, d.reasons, d.duplicate_of, d.cluster, d.weight, d.override,
        h.shard, h.bucket, h.mp4_offset, h.mp4_size, h.cut_id
@@ -124,7 +124,9 @@ class Rows:
 
         views = views_of(tables)
         names = {t: t if t in views else f"no_{t}" for t in ("clips", "sources", "decisions", "shards")}
-        self._cards: pa.Table = tables.sql(_CARDS.format(**names)).to_arrow_table().combine_chunks()
+        cards = tables.sql(_CARDS.format(**names)).to_arrow_table().combine_chunks()
+        self._score_errors: pa.Array = _one(cards["score_errors"])
+        self._cards: pa.Table = cards.drop_columns(["score_errors"])
         self.clip_ids: pa.Array = _one(self._cards["clip_id"])
         self._row_of = {clip_id: row for row, clip_id in enumerate(self.clip_ids.to_pylist())}
         self._narrow = duckdb.connect()
@@ -152,6 +154,10 @@ class Rows:
         """All that the tables say of some clips, but texts of captions, embeddings and hashes."""
         found: list[dict[str, Any]] = self._cards.take(pa.array(rows, pa.int32())).to_pylist()
         return found
+
+    def score_errors(self, row: int) -> dict[str, str]:
+        """Why scores of a clip are null, by score."""
+        return {pair["key"]: pair["value"] for pair in self._score_errors[row].as_py() or ()}
 
     def say(self, words: Mapping[str, bool | None]) -> None:
         """Note what people say of clips; None where they took it back."""

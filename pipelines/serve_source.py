@@ -1,4 +1,4 @@
-"""A strip of pictures of a clip out of its source, made in a process that can be killed (serve_pictures.py).
+"""A strip of pictures of a clip out of its shard or source, made in a process that can be killed (serve_pictures.py).
 
 The sources table may come from anybody. Its addresses are asked only where they lead to files here or to an object
 store, never to a host that the table names; and what comes from there is counted as it comes.
@@ -26,6 +26,19 @@ def check_place(uri: str) -> bool:
             "`reelmill shard` cuts the clip, and then it is seen out of its shard"
         )
     return protocol in STORES
+
+
+def strip_of_shard(
+    dataset: str, parts: tuple[str, ...], start: int, end: int, folder: str, length_s: float
+) -> tuple[bytes, int, int, int]:
+    """What `report_pictures.strip` makes of the mp4 at bytes `[start, end)` of a file below shards/, by `folder`."""
+    from curate.dataset import Dataset
+    from pipelines.report_pictures import strip
+
+    film = os.path.join(folder, "clip.mp4")
+    with open(film, "wb") as file:
+        file.write(Dataset(dataset).read_bytes("shards", *parts, start=start, end=end))
+    return strip(film, 0.0, length_s)
 
 
 def strip_of_source(

@@ -7,6 +7,7 @@ nothing else; nothing that one leaves behind can be seen by the next. It is aske
 from __future__ import annotations
 
 import queue
+import re
 import threading
 from typing import Any
 
@@ -23,6 +24,12 @@ DEADLINE_S = 30.0
 KILLED_AFTER_S = 10.0  # more, where DuckDB does not hear that it shall stop
 MEMORY_GIB = 4.0
 AT_ONCE = 2
+MOST_EXACT = 2**53 - 1  # of the whole numbers that a browser reads as they are
+_SHOW_TABLES = re.compile(r"\s*SHOW\s+TABLES\s*;?\s*", re.IGNORECASE)
+# Without the empty stand-ins for tables and columns that the dataset lacks.
+_OUR_TABLES = (
+    "SELECT view_name AS name FROM duckdb_views() WHERE NOT internal AND NOT temporary ORDER BY name"
+)
 
 
 class TooLong(Exception):
@@ -70,6 +77,8 @@ class Questions:
 def answer(uri: str, sql: str, deadline_s: float) -> dict[str, Any]:
     """`{columns, types, rows, is_cut, n_cut_cells}` of one SELECT: MOST_ROWS rows, cells as JSON can hold them.
 
+    Whole numbers beyond MOST_EXACT are texts, or a browser would round them.
+
     Raises BadInput for SQL that is refused, TooLong after `deadline_s` seconds.
     """
     import duckdb
@@ -81,7 +90,9 @@ def answer(uri: str, sql: str, deadline_s: float) -> dict[str, Any]:
         clock = threading.Timer(deadline_s, connection.interrupt)
         clock.daemon = True
         try:
-            statement = only_select(connection.extract_statements(sql))
+            statement = only_select(
+                connection.extract_statements(_OUR_TABLES if _SHOW_TABLES.fullmatch(sql) else sql)
+            )
             clock.start()
             found = connection.sql(statement).limit(MOST_ROWS + 1).to_arrow_table()
         except duckdb.InterruptException as error:
@@ -100,6 +111,13 @@ def only_select(statements: list[Any]) -> Any:
     if len(statements) != 1:
         raise BadInput(f"ask one question at a time; this is {len(statements)} statements.")
     kind = statements[0].type
+    if kind == duckdb.StatementType.MULTI:  # one that DuckDB asks the tables for before it answers
+        raise BadInput(
+            "PIVOT must name its values here, as in FROM (PIVOT clips ON camera IN ('pan', 'static') USING count(*)); "
+            "`reelmill query` finds them by itself."
+        )
+    if kind == duckdb.StatementType.EXPLAIN:
+        raise BadInput("EXPLAIN is not answered here; `reelmill query` does.")
     if kind != duckdb.StatementType.SELECT:
         raise BadInput(
             f"only a SELECT is answered here, not {kind.name}: the SQL box reads and changes nothing."
@@ -113,7 +131,9 @@ def _told(found: Any) -> dict[str, Any]:
     for row in zip(*columns, strict=True):
         cells = []
         for value in row:
-            plain = value if value is None or isinstance(value, bool | int | float) else str(value)
+            is_exact = not isinstance(value, int) or abs(value) <= MOST_EXACT
+            is_plain = value is None or isinstance(value, bool | int | float)
+            plain = value if is_plain and is_exact else str(value)
             if isinstance(plain, str) and len(plain) > LONGEST_CELL:
                 plain, n_cut = plain[:LONGEST_CELL] + "…", n_cut + 1
             left -= len(str(plain))

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
@@ -20,6 +19,7 @@ from curate.errors import BadInput
 
 if TYPE_CHECKING:
     from curate.dataset import Dataset
+    from pipelines.serve_reads import Reads
 
 PIECE = 1 << 20
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)", re.IGNORECASE)
@@ -75,9 +75,12 @@ def range_of(header: str | None, size: int) -> tuple[int, int] | None:
     return first, last + 1
 
 
-async def video(request: Request, dataset: Dataset, card: dict[str, Any]) -> Response:
-    """The answer to a GET or HEAD for a clip's video. Raises BadInput as `member_of` does, or if the tar is short."""
-    member = await run_in_threadpool(member_of, dataset, card)
+async def video(request: Request, dataset: Dataset, card: dict[str, Any], reads: Reads) -> Response:
+    """The answer to a GET or HEAD for a clip's video.
+
+    Raises BadInput as `member_of` does, or if the tar is short, and TooLong where the store does not answer.
+    """
+    member = await reads.of(member_of, dataset, card)
     headers = {"accept-ranges": "bytes", "etag": member.etag, "cache-control": "private, no-cache"}
     asked = request.headers.get("range")
     if request.headers.get("if-range") not in (None, member.etag):
@@ -94,17 +97,17 @@ async def video(request: Request, dataset: Dataset, card: dict[str, Any]) -> Res
     if request.method == "HEAD":
         return Response(status_code=status, headers=headers, media_type="video/mp4")
     # Read before the answer begins, so that what cannot be read is an error and not a film cut short.
-    began = await run_in_threadpool(_read, dataset, member, first, min(first + PIECE, end))
-    pieces = _pieces(dataset, member, began, first, end)
+    began = await reads.of(_read, dataset, member, first, min(first + PIECE, end))
+    pieces = _pieces(reads, dataset, member, began, first, end)
     return StreamingResponse(pieces, status_code=status, headers=headers, media_type="video/mp4")
 
 
 async def _pieces(
-    dataset: Dataset, member: Member, began: bytes, first: int, end: int
+    reads: Reads, dataset: Dataset, member: Member, began: bytes, first: int, end: int
 ) -> AsyncIterator[bytes]:
     yield began
     for start in range(first + len(began), end, PIECE):
-        yield await run_in_threadpool(_read, dataset, member, start, min(start + PIECE, end))
+        yield await reads.of(_read, dataset, member, start, min(start + PIECE, end))
 
 
 def _read(dataset: Dataset, member: Member, first: int, end: int) -> bytes:

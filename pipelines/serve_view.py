@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curate.table_files import stored
 from curate.tables import TABLES
 from pipelines.query import rows_of
 from pipelines.report_data import views_of
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
     from curate.dataset import Dataset
 
+AT_ONCE = 2  # questions to the tables about one clip; others wait
 #: Table -> its files, each with what changes when it is replaced.
 Versions = dict[str, tuple[tuple[str, str], ...]]
 
@@ -69,21 +72,23 @@ class View:
     captions: Prepared
     vectors: Prepared
     answers: dict[str, Any] = field(default_factory=dict)
-    lock: threading.RLock = field(default_factory=threading.RLock)
-    # Of its own: a search does not wait for the overview, which takes seconds.
+    # Held while the overview is made, which takes seconds: nobody waits for it but who asks for the same.
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    turns: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(AT_ONCE))
     known_rows: dict[int, tuple[np.ndarray, Any]] = field(default_factory=dict)
     lock_of_rows: threading.Lock = field(default_factory=threading.Lock)
 
     def ask(self, function: Callable[..., Any], *args: Any) -> Any:
-        """`function(connection, *args)`, one at a time."""
-        with self.lock:
-            return function(self.tables, *args)
+        """`function(connection, *args)` on a connection of its own, for AT_ONCE at a time."""
+        with self.turns, beside(self.tables) as connection:
+            return function(connection, *args)
 
     def once(self, name: str, function: Callable[..., Any], *args: Any) -> Any:
-        """The same, remembered as long as this view stands."""
+        """The same without such a limit, remembered as long as this view stands, and made once."""
         with self.lock:
             if name not in self.answers:
-                self.answers[name] = function(self.tables, *args)
+                with beside(self.tables) as connection:
+                    self.answers[name] = function(connection, *args)
             return self.answers[name]
 
     def rows_of(self, clip_ids: pa.Array | pa.ChunkedArray) -> np.ndarray:
@@ -94,6 +99,21 @@ class View:
                 found = pc.fill_null(pc.index_in(clip_ids, value_set=self.rows.clip_ids), -1)
                 self.known_rows[key] = found.to_numpy(), clip_ids  # which keeps its id its own
             return self.known_rows[key][0]
+
+
+@contextmanager
+def beside(tables: duckdb.DuckDBPyConnection) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Another connection to the views of `tables`, one of `pipelines.query.connect`, to be asked at the same time.
+
+    It gets the stand-ins for what the dataset lacks, which belong to one connection.
+    """
+    with tables.cursor() as connection:
+        views = views_of(connection)
+        for table, schema in TABLES.items():
+            connection.register(f"empty_{table}", stored(schema).empty_table())
+            if table not in views:
+                connection.execute(f"CREATE TEMP VIEW no_{table} AS FROM empty_{table}")
+        yield connection
 
 
 def versions_of(dataset: Dataset) -> Versions:

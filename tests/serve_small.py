@@ -9,7 +9,7 @@ import math
 import tarfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,13 +69,17 @@ class Served:
 
 @contextmanager
 def served(
-    dataset: Dataset, *, token: str | None = None, is_loopback: bool = True, look_every_s: float = 0.1
+    dataset: Dataset,
+    *,
+    keys: Mapping[str, str | None] | None = None,
+    is_loopback: bool = True,
+    look_every_s: float = 0.1,
 ) -> Iterator[Served]:
-    """A server over `dataset` whose searches are ready."""
+    """A server over `dataset` whose searches are ready; `keys` as `Door` takes them."""
     with Live(dataset, author="ann", look_every_s=look_every_s) as live:
         listener = listen("127.0.0.1", 0)
         port = listener.getsockname()[1]
-        server = uvicorn.Server(settings(application(live, Door(port, token, is_loopback))))
+        server = uvicorn.Server(settings(application(live, Door(port, keys or {}, is_loopback))))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         try:

@@ -39,7 +39,7 @@ def kept(dataset: Dataset) -> dict[str, bool]:
 
 def test_the_newest_word_counts_and_the_older_ones_stay(dataset: Dataset) -> None:
     assert latest(dataset) == {}
-    put(dataset, ONE, keep=False, author="ann", note="too\n  dark ")
+    put(dataset, ONE, keep=False, author="ann", note="too\n  \x1b\u202edark ")
     put(dataset, OTHER, keep=True, author="ben")
     row = put(dataset, ONE, keep=True, author="ben", note="it is fine")
     assert latest(dataset)[ONE] == row

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote, urlencode
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from serve_chromium import needs_chromium, open_page, steps, title
@@ -17,9 +18,10 @@ from serve_small import Served, served, until, with_shards
 from small_dataset import HOSTILE, clip_id
 
 from curate.decide import DecideConfig, Range
-from curate.overrides import latest
+from curate.overrides import latest, put
 from curate.tables import TABLES
 from pipelines.decide import write_decisions
+from pipelines.serve_sql import Busy
 
 pytestmark = needs_chromium
 
@@ -49,7 +51,7 @@ def server(tmp_path: Path) -> Iterator[Served]:
                 "HTTP 500: out of tokens",
             ],
         ),
-        ("/?view=clips", ["1 to 8 of 8", "black_ratio 1.00 > 0.5", "dense, of a1", HOSTILE]),
+        ("/?view=clips", ["1 to 8 of 8", "black ratio 1.00 > 0.5", "dense, of a1", HOSTILE]),
         ("/?view=clips&q=" + quote(HOSTILE), ["1 to 3 of 3", "owned"]),
         (
             f"/?view=clips&clip={clip_id('b0')}",
@@ -123,10 +125,13 @@ def test_keys_decide_and_move(server: Served, monkeypatch) -> None:
       const at = () => seen.push(document.activeElement?.dataset?.clip?.slice(0, 2));
       press("j"); at(); press("j"); press("ArrowRight"); at(); press("k"); at();
       press("ArrowDown"); at(); press("ArrowUp"); at();
-      press("n"); await until(() => one(`[data-clip^="a1"] .word`)); at();
+      press("n"); await until(() => one("#who").open); seen.push(one("#who-name").value);
+      press("y"); one("#who-name").value = " Bea "; click("That is me");
+      await until(() => one(`[data-clip^="a1"] .word`)); at();
       seen.push(text(`[data-clip^="a1"] .word`));
       await until(() => !one("#pending").hidden); seen.push(text("#pending"));
       press("Enter"); await until(() => dialog.open); seen.push(location.search);
+      seen.push(document.activeElement === dialog);
       press("j"); await until(() => location.search.includes("clip=b0") && text("#clip h2").startsWith("b0"));
       one("#note").value = "fine"; press("y"); await until(() => one("#clip .word"));
       seen.push(text("#clip .word"));
@@ -134,14 +139,86 @@ def test_keys_decide_and_move(server: Served, monkeypatch) -> None:
       click("Decide now"); await until(() => one("#pending").hidden);
       click("Rejected"); await shown("a1b1b2");
       press("3"); await until(() => location.search === "?view=sql&state=rejected");
-      press("?"); seen.push(one("#help").open); return seen.join(" | ");"""
+      seen.push(text("#who-is")); click("Change"); seen.push(one("#who-name").value);
+      one("#who button").focus(); press("1");
+      one("#who-name").value = "Cleo"; click("That is me"); seen.push(text("#who-is"), localStorage["reelmill-author"]);
+      press("?"); seen.push(one("#help").open, location.search); return seen.join(" | ");"""
     assert steps(server, monkeypatch, script) == (
-        "a0 | b0 | a1 | c0 | a1 | a1 | ann says reject (from the next decide on) | "
+        "a0 | b0 | a1 | c0 | a1 | ann | a1 | Bea says reject (from the next decide on) | "
         "1 decision by hand waits for the next reelmill decide. Decide now | "
-        f"?view=clips&clip={clip_id('a1')} | ann says keep: fine | b0 | true"
+        f"?view=clips&clip={clip_id('a1')} | true | Bea says keep: fine | b0 | "
+        "you are BeaChange | Bea | you are CleoChange | Cleo | true | ?view=sql&state=rejected"
     )
-    words = {clip[:2]: (row["keep"], row["note"]) for clip, row in latest(server.live.dataset).items()}
-    assert words == {"a1": (False, None), "b0": (True, "fine")}
+    words = {
+        clip[:2]: (row["keep"], row["note"], row["author"])
+        for clip, row in latest(server.live.dataset).items()
+    }
+    assert words == {"a1": (False, None, "Bea"), "b0": (True, "fine", "Bea")}
+
+
+def test_without_a_name_nothing_is_decided(server: Served, monkeypatch) -> None:
+    script = """
+      await until(() => ids().length === 16); const seen = [text("#who-is")];
+      press("j"); press("n"); await until(() => one("#who").open); click("Cancel");
+      await until(() => !one("#trouble").hidden); seen.push(text("#trouble"));
+      seen.push(document.activeElement.dataset.clip.slice(0, 2));
+      press("n"); await until(() => one("#who").open); one("#who-name").value = " "; click("That is me");
+      seen.push(one("#who").open); one("#who").close(); await until(() => !one("#trouble").hidden);
+      seen.push(all("#wall .word").length); return seen.join(" | ");"""
+    assert steps(server, monkeypatch, script) == (
+        "Say who you are | Nothing was decided: a decision by hand has the name of who made it. | a0 | true | 0"
+    )
+    assert latest(server.live.dataset) == {}
+
+
+def test_a_token_of_their_own_names_who_decides(tmp_path: Path, monkeypatch) -> None:
+    """The page asks nobody then, and what its browser remembers counts for nothing."""
+    dataset, _ = with_shards(tmp_path)
+    token = "bens-token-of-his-own"
+    script = """
+      await until(() => ids().length === 16); const seen = [text("#who-is"), location.search];
+      localStorage["reelmill-author"] = "Ann"; press("j"); press("n");
+      await until(() => one("#wall .word")); seen.push(text("#wall .word")); return seen.join(" | ");"""
+    with served(dataset, keys={token: "Ben of Ulm"}) as server:
+        told = steps(server, monkeypatch, script, f"/?view=clips&token={token}")
+    assert told == "you are Ben of Ulm | ?view=clips | Ben of Ulm says reject (from the next decide on)"
+    assert latest(dataset)[clip_id("a0")]["author"] == "Ben of Ulm"
+
+
+def test_the_words_that_wait_lead_to_their_clips(server: Served, monkeypatch) -> None:
+    put(server.live.dataset, clip_id("b0"), keep=False, author="ann")
+    script = """
+      const found = await until(() => one("#pending a")); const told = [found.textContent];
+      found.click(); await shown("b0"); return [...told, location.search].join(" | ");"""
+    told = steps(server, monkeypatch, script, "/?view=clips&q=dense&camera=pan&offset=50")
+    assert told == "1 decision by hand | ?view=clips&state=pending"
+
+
+def test_the_story_is_told_when_it_is_opened(server: Served, monkeypatch) -> None:
+    script = """
+      const story = await until(() => one("#clip details")), told = [text("#clip pre")];
+      story.open = true; await until(() => text("#clip pre").includes("decision    kept"));
+      return [...told, text("#clip pre").split("\\n")[0]].join(" | ");"""
+    told = steps(server, monkeypatch, script, f"/?view=clips&clip={clip_id('b0')}")
+    assert told == f"… | clip {clip_id('b0')}"
+
+
+def test_a_text_is_asked_for_again_while_its_model_is_loaded(server: Served, monkeypatch) -> None:
+    tried: list[str] = []
+
+    def feature(text: str, model: str) -> np.ndarray:
+        tried.append(text)
+        if len(tried) < 3:
+            raise Busy("CLIP is being loaded; ask again in a moment.")
+        return np.array([1.0] + [0.0] * (width - 1), np.float32)
+
+    (model,) = server.live.now.vectors.value.models
+    width = server.live.now.vectors.value._of_model[model][1].shape[1]
+    monkeypatch.setattr(server.live.texts, "feature", feature)
+    script = 'await until(() => all("#wall .clip").length); return text("#remarks");'
+    told = steps(server, monkeypatch, script, "/?view=clips&text=star", may_be_refused=True)
+    assert told == f"By cosine of CLIP embeddings ({model})."
+    assert tried == ["star"] * 3
 
 
 def test_films_play_and_pictures_show(server: Served, monkeypatch) -> None:
@@ -174,7 +251,7 @@ def test_sql_from_the_page(server: Served, monkeypatch) -> None:
     script = """
       await until(() => one("#sql")); const seen = [], told = one("#sql-told");
       for (const sql of ["SELECT clip_id, motion, NULL FROM clips WHERE clip_id LIKE 'b2%'", "DROP VIEW clips",
-        "SELECT '<img src=x onerror=alert(1)>'"]) {
+        "SELECT '<img src=x onerror=alert(1)>'", "SELECT 9007199254740993, -9007199254740993, 9007199254740991"]) {
         one("#sql").value = sql; told.textContent = "";
         click("Ask (Ctrl+Enter)");
         await until(() => told.textContent && told.textContent !== "Asking…");
@@ -185,7 +262,7 @@ def test_sql_from_the_page(server: Served, monkeypatch) -> None:
     assert steps(server, monkeypatch, script, "/?view=sql", may_be_refused=True) == (
         f"{clip_id('b2')},0.12,null,1 rows | "
         "only a SELECT is answered here, not DROP: the SQL box reads and changes nothing. | "
-        "<img src=x onerror=alert(1)>,1 rows"
+        "<img src=x onerror=alert(1)>,1 rows | 9007199254740993,-9007199254740993,9007199254740991,1 rows"
     )
 
 
@@ -196,9 +273,12 @@ def test_a_phone_shows_it_without_sideways_scrolling(server: Served, monkeypatch
       await new Promise((go) => setTimeout(go, 1500));
       const dialog = one("#clip");
       const page = document.documentElement;
-      return [page.scrollWidth <= innerWidth, dialog.scrollWidth <= dialog.clientWidth, innerWidth].join(" ");"""
+      const box = one("#pending").getBoundingClientRect(), edge = one("#name").getBoundingClientRect();
+      return [page.scrollWidth <= innerWidth, dialog.scrollWidth <= dialog.clientWidth,
+        box.left === edge.left && box.right === edge.right && box.left > 10, innerWidth].join(" ");"""
+    put(server.live.dataset, clip_id("b0"), keep=False, author="ann")
     told = steps(server, monkeypatch, script, path, "--window-size=390,1200")
-    assert told.startswith("true true ")
+    assert told.startswith("true true true ")
     assert int(told.split()[-1]) <= 520
 
 

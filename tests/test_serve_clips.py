@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlencode
 
+import pyarrow.parquet as pq
 import pytest
 from serve_small import Served, served, with_embeddings
 from small_dataset import HOSTILE, build, clip_id
 
 from curate.dataset import Dataset
 from curate.errors import BadInput
+from pipelines import inspect
 from pipelines.query import connect, rows_of
 from pipelines.serve_answers import overview
 from pipelines.serve_live import Live
+from pipelines.serve_view import beside
 
 
 @pytest.fixture(scope="module")
@@ -118,13 +122,18 @@ def test_a_card_holds_what_the_tables_say(server: Served) -> None:
     assert card["pending"] is False
 
 
-def test_one_clip_and_its_whole_story(server: Served) -> None:
+def test_one_clip_and_its_whole_story(server: Served, dataset: Dataset) -> None:
     clip = server.json(f"/api/clips/{clip_id('c1')}")
     assert clip["score_errors"] == {"motion": "flow needs two frames"}
     assert clip["motion"] is None
     assert clip["history"] == []
-    assert "decision    kept" in clip["story"]
-    assert server.refused("/api/clips/nobody") == (404, "there is no such clip.")
+    assert server.json(f"/api/clips/{clip_id('c0')}")["score_errors"] == {}
+    story = server.json(f"/api/clips/{clip_id('c1')}/story")["story"]
+    with connect(dataset) as tables:
+        assert story == list(inspect.story(tables, clip_id("c1")))
+    assert "decision    kept" in story
+    for path in ("/api/clips/nobody", "/api/clips/nobody/story"):
+        assert server.refused(path) == (404, "there is no such clip.")
 
 
 def test_the_overview_has_the_reports_figures(server: Served) -> None:
@@ -158,3 +167,31 @@ def test_only_sources_or_nothing_at_all(tmp_path: Path) -> None:
         assert server.json("/api/overview")["funnel"][0]["total"] == 4
     with pytest.raises(BadInput, match="has no clips table"):
         served(Dataset(tmp_path / "nothing")).__enter__()
+
+
+def test_the_tables_can_be_asked_twice_at_a_time(tmp_path: Path) -> None:
+    """Also where tables and columns are lacking, for which there are stand-ins."""
+    dataset = build(tmp_path, tables=("sources", "clips"))
+    older = dataset.read("clips").drop_columns(["object_motion"])
+    with dataset.atomic_writer("clips", dataset.files("clips", ".parquet")[0]) as file:
+        pq.write_table(older, file)
+    sql = "SELECT clip_id, object_motion, keep, caption_dense, shard FROM dataset ORDER BY 1"
+    with connect(dataset) as tables:
+        wanted = rows_of(tables, sql)
+        with beside(tables) as one, beside(tables) as other:
+            assert rows_of(one, sql) == rows_of(other, sql) == wanted
+    assert len(wanted) == 8
+    assert {row["object_motion"] for row in wanted} == {None}
+
+
+def test_many_stories_and_overviews_at_once(server: Served) -> None:
+    paths = [f"/api/clips/{clip_id(short)}/story" for short in ("a0", "a1", "b0", "c1")] * 10 + [
+        "/api/overview"
+    ] * 4
+    with ThreadPoolExecutor(12) as pool:
+        told = list(pool.map(server.json, paths))
+    for path, found in zip(paths, told, strict=True):
+        assert found == told[paths.index(path)]
+    assert [found["story"][0] for found in told[:4]] == [
+        f"clip {clip_id(s)}" for s in ("a0", "a1", "b0", "c1")
+    ]

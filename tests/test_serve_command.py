@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from serve_small import with_shards
 from small_dataset import build, clip_id
 
 from pipelines.serve import main
@@ -149,3 +150,51 @@ def test_what_is_wrong_is_told_in_one_line(tmp_path: Path, capsys) -> None:
             err = capsys.readouterr().err
             assert told in err
             assert err.count("\n") == 1
+
+
+def test_a_token_of_the_environment_and_one_for_each(tmp_path: Path, monkeypatch) -> None:
+    uri = build(tmp_path / "films").uri
+    token, ann = "a-token-of-enough-letters", "anns-token-of-her-own"
+    monkeypatch.setenv("REELMILL_TOKEN", token)
+    with running("--dataset", uri, "--port=0", temporary=tmp_path) as (process, line):
+        found = re.search(rf"http://127\.0\.0\.1:(\d+)/\?token={token} ", line)
+        assert found is not None, line
+        assert (status(int(found[1])), status(int(found[1]), f"/?token={token}")) == (401, 303)
+        assert token not in Path(f"/proc/{process.pid}/cmdline").read_text()
+    people = tmp_path / "people.txt"
+    people.touch(0o600)
+    people.write_text(f"ann {ann}\nBen of Ulm bens-token-of-his-own\n")
+    with running("--dataset", uri, "--port=0", "--tokens", str(people), temporary=tmp_path) as (
+        process,
+        line,
+    ):
+        found = re.search(r"at http://127\.0\.0\.1:(\d+)/ \(Ctrl-C", line)
+        assert found is not None, line
+        assert process.stdout is not None
+        told = process.stdout.readline()
+        assert (
+            told == f"serve: each opens it with their token of {people}, as /?token=TOKEN: Ben of Ulm, ann\n"
+        )
+        assert (status(int(found[1])), status(int(found[1]), f"/?token={token}")) == (401, 401)
+        assert status(int(found[1]), f"/?token={ann}") == 303
+
+
+def test_a_store_that_hangs_does_not_hold_up_the_end(tmp_path: Path) -> None:
+    """A shard that is a pipe into which nobody writes: whoever opens it waits for ever."""
+    dataset, _ = with_shards(tmp_path)
+    shard = tmp_path / "dataset" / "shards" / dataset.read("shards")["shard"][0].as_py()
+    shard.unlink()
+    os.mkfifo(shard)
+    with running("--dataset", dataset.uri, "--port=0", temporary=tmp_path) as (process, line):
+        found = re.search(r"127\.0\.0\.1:(\d+)/", line)
+        assert found is not None, line
+        asked = []
+        for path in ("video", "strip.webp"):
+            asked.append(http.client.HTTPConnection("127.0.0.1", int(found[1]), timeout=1))
+            asked[-1].request("GET", f"/clips/{clip_id('a0')}/{path}")
+            with pytest.raises(TimeoutError):  # and the connection stays open
+                asked[-1].getresponse()
+        assert status(int(found[1])) == 200
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=30)
+        assert (process.returncode, out) == (0, "serve: ended\n")

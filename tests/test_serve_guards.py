@@ -6,6 +6,7 @@ import json
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
+from pathlib import Path
 
 import pytest
 from serve_small import Served, served, until
@@ -14,12 +15,13 @@ from small_dataset import build, clip_id
 from curate.dataset import Dataset
 from curate.errors import BadInput
 from curate.overrides import latest
-from pipelines.serve import ServeConfig, address_of, is_loopback, settings, token_of
+from pipelines.serve import address_of, is_loopback, settings
 from pipelines.serve_connections import MOST_CONNECTIONS
 from pipelines.serve_files import FILES
 from pipelines.serve_guards import MAX_BODY, MAX_URL
+from pipelines.serve_tokens import keys_of
 
-TOKEN = "a-token-of-enough-letters"
+TOKEN, ANN, BEN = "a-token-of-enough-letters", "anns-token-of-her-own", "bens-token-of-his-own"
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +37,7 @@ def server(dataset: Dataset) -> Iterator[Served]:
 
 @pytest.fixture(scope="module")
 def guarded(dataset: Dataset) -> Iterator[Served]:
-    with served(dataset, token=TOKEN, is_loopback=False) as running:
+    with served(dataset, keys={TOKEN: None}, is_loopback=False) as running:
         yield running
 
 
@@ -310,18 +312,83 @@ def test_other_names_are_answered_where_there_is_a_token(guarded: Served) -> Non
         assert guarded.ask("/api/state", authorization=f"Bearer {TOKEN}", **headers)[0] == 403
 
 
-def test_a_token_is_made_where_others_reach_the_page() -> None:
-    config = ServeConfig("films", host="0.0.0.0")
-    made = token_of(config)
-    assert made is not None
+def test_a_token_is_made_where_others_reach_the_page(monkeypatch) -> None:
+    monkeypatch.delenv("REELMILL_TOKEN", raising=False)
+    keys = keys_of(None, None, is_loopback=False)
+    (made,) = keys
     assert len(made) >= 40
-    assert made != token_of(config)
-    assert address_of("10.0.0.7", 8765, made) == f"http://10.0.0.7:8765/?token={made}"
+    assert keys == {made: None}
+    assert keys != keys_of(None, None, is_loopback=False)
+    assert address_of("10.0.0.7", 8765, keys) == f"http://10.0.0.7:8765/?token={made}"
+    assert keys_of(None, None, is_loopback=True) == {}
     for host in ("127.0.0.1", "localhost", "::1"):
-        assert token_of(ServeConfig("films", host=host)) is None
+        assert is_loopback(host)
     assert not is_loopback("192.168.1.2")
     assert not is_loopback("127.0.0.1.films.example")
-    assert token_of(ServeConfig("films", token=TOKEN)) == TOKEN
     for bad in ("short", "a token with spaces in it", "semicolon;semicolon;", ""):
-        with pytest.raises(BadInput, match="16 characters or more"):
-            token_of(ServeConfig("films", token=bad))
+        with pytest.raises(BadInput, match=r"^--token must be 16 characters or more"):
+            keys_of(bad, None, is_loopback=True)
+
+
+def test_this_machine_can_ask_for_a_token_too(monkeypatch) -> None:
+    """Where others work on it: of one's own, a new one, or one that `ps` does not show."""
+    monkeypatch.delenv("REELMILL_TOKEN", raising=False)
+    assert keys_of(TOKEN, None, is_loopback=True) == {TOKEN: None}
+    (made,) = keys_of("auto", None, is_loopback=True)
+    assert len(made) >= 40
+    monkeypatch.setenv("REELMILL_TOKEN", TOKEN)
+    assert keys_of(None, None, is_loopback=True) == {TOKEN: None}
+    assert keys_of("another-token-than-that", None, is_loopback=True) == {"another-token-than-that": None}
+    monkeypatch.setenv("REELMILL_TOKEN", "short")
+    with pytest.raises(BadInput, match=r"^REELMILL_TOKEN must be 16 characters or more"):
+        keys_of(None, None, is_loopback=True)
+    monkeypatch.setenv("REELMILL_TOKEN", "")
+    assert keys_of(None, None, is_loopback=True) == {}
+
+
+def test_a_file_of_tokens(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("REELMILL_TOKEN", TOKEN)  # a flag counts before it
+    file = tmp_path / "people.txt"
+
+    def people(text: str | bytes, mode: int = 0o600) -> dict[str, str | None]:
+        file.write_bytes(text.encode() if isinstance(text, str) else text)
+        file.chmod(mode)
+        return keys_of(None, str(file), is_loopback=False)
+
+    assert people(f"# who may\n\nann {ANN}\nBen  of Ulm\t{BEN}\n") == {ANN: "ann", BEN: "Ben of Ulm"}
+    wrong = {
+        f"ann {ANN}\nben short\n": r"people\.txt, line 2: not NAME TOKEN",
+        f"{ANN}\n": r"line 1: not NAME TOKEN",
+        f"{'x' * 101} {ANN}\n": r"line 1: not NAME TOKEN\. A name has 1 to 100 characters",
+        f"ann {ANN}\nben {ANN}\n": r"line 2: this token is there already; each person has another\.",
+        "# nobody\n": r"has no line NAME TOKEN: nobody could come in\.",
+        b"\xff\xfe": r"cannot be read as a file of tokens",
+    }
+    for text, told in wrong.items():
+        with pytest.raises(BadInput, match=told) as raised:
+            people(text)
+        assert ANN not in str(raised.value)
+    for mode in (0o640, 0o604):
+        with pytest.raises(BadInput, match="others of this machine can read"):
+            people(f"ann {ANN}\n", mode)
+    with pytest.raises(BadInput, match="give --token, one for everybody, or --tokens"):
+        keys_of(TOKEN, str(file), is_loopback=False)
+    with pytest.raises(BadInput, match="cannot be read as a file of tokens"):
+        keys_of(None, str(tmp_path / "none"), is_loopback=False)
+
+
+def test_each_token_has_its_name(dataset: Dataset) -> None:
+    keys = {ANN: "ann", BEN: "Ben of Ulm", TOKEN: None}
+    with served(dataset, keys=keys, is_loopback=False) as server:
+        for token, name in keys.items():
+            for headers in (
+                {"authorization": f"Bearer {token}"},
+                {"cookie": f"reelmill_{server.port}={token}"},
+            ):
+                told = json.loads(server.ask("/api/state", **headers)[2])
+                assert (told["author"], told["asks_name"]) == (name or "ann", name is None)
+            cookie = server.ask(f"/?token={token}")[1]["set-cookie"]
+            assert cookie.startswith(f"reelmill_{server.port}={token};")
+        assert server.ask(f"/?token={ANN}&token={BEN}")[0] == 401
+        assert server.ask("/api/state", authorization=f"Bearer {ANN[:-1]}")[0] == 401
+        assert server.ask("/api/state")[0] == 401

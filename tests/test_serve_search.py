@@ -13,6 +13,8 @@ import open_clip
 import pyarrow as pa
 import pytest
 import torch
+from huggingface_hub import constants, get_session
+from huggingface_hub.errors import OfflineModeIsEnabled
 from serve_small import Served, served, until, with_embeddings
 from small_dataset import build, clip_id
 from world_stills import stills
@@ -23,7 +25,7 @@ from curate.tables import TABLES
 from pipelines.demo.weights import embedded, embedded_name
 from pipelines.demo.world_captions import describe
 from pipelines.query import connect
-from pipelines.serve_clip_text import TextSearch
+from pipelines.serve_clip_text import TextSearch, without_hub
 from pipelines.serve_search import Captions, terms_of
 from pipelines.serve_sql import Busy, TooLong
 from pipelines.serve_vectors import Vectors
@@ -90,7 +92,7 @@ def test_a_clip_is_found_by_its_id(server: Served) -> None:
     assert server.ids(q=clip_id("b1") + "0") == []
 
 
-def test_a_search_does_not_wait_for_the_overview(server: Served) -> None:
+def test_nothing_waits_for_the_overview(server: Served) -> None:
     view = server.live.now
     begun, end = threading.Event(), threading.Event()
     slow = threading.Thread(target=lambda: view.once("slow", lambda _: (begun.set(), end.wait(30))))
@@ -100,6 +102,10 @@ def test_a_search_does_not_wait_for_the_overview(server: Served) -> None:
     try:
         assert server.ids(q="a1*") == ["a1"]
         assert server.ids(like=clip_id("b0"), state="kept") == ["a1", "a0"]
+        assert server.json(f"/api/clips/{clip_id('b0')}")["captions"]
+        assert server.json(f"/api/clips/{clip_id('b0')}/story")["story"]
+        with view.turns:  # as while the captions are being copied
+            assert view.ask(captions_in_tables, [clip_id("b0")])
         assert slow.is_alive()
     finally:
         end.set()
@@ -259,10 +265,10 @@ def test_clips_that_look_like_a_text(tmp_path: Path) -> None:
 
 
 def test_a_model_that_cannot_be_had_is_not_tried_for_every_text(monkeypatch) -> None:
-    tried: list[str] = []
+    tried: list[tuple[str, bool]] = []
 
     def load(model: str) -> None:
-        tried.append(model)
+        tried.append((model, constants.HF_HUB_OFFLINE))
         raise BadInput("it is away")
 
     monkeypatch.setattr("recaption.trust.clip_text.load_text_tower", load)
@@ -270,14 +276,80 @@ def test_a_model_that_cannot_be_had_is_not_tried_for_every_text(monkeypatch) -> 
     for text in ("star", "disc", "star"):
         with pytest.raises(BadInput, match=r"cannot be loaded here.*\(it is away\)"):
             texts.feature(text, "ViT-L-14/openai")
-    assert tried == ["ViT-L-14/openai"]
+    assert tried == [("ViT-L-14/openai", True), ("ViT-L-14/openai", False)]  # here, and then elsewhere
     monkeypatch.setattr("pipelines.serve_clip_text.FORGET_FAILURE_S", 0.0)
     with pytest.raises(BadInput, match="it is away"):
         texts.feature("star", "ViT-L-14/openai")
-    assert len(tried) == 2
+    assert len(tried) == 4
+    with pytest.raises(BadInput, match="it is away"):
+        TextSearch(None, on_hub=True).feature("star", "ViT-L-14/openai")
+    assert tried[4:] == [("ViT-L-14/openai", False)]  # the dataset is read from there meanwhile
+    assert constants.HF_HUB_OFFLINE is False
+
+
+class Tower:
+    """A text model whose every text is the same."""
+
+    def embed(self, texts: list[str]) -> np.ndarray:
+        return np.ones((len(texts), 1), np.float32)
+
+
+def test_a_model_that_is_here_is_not_asked_for_elsewhere(monkeypatch) -> None:
+    tried: list[bool] = []
+
+    def load(model: str) -> Tower:
+        tried.append(constants.HF_HUB_OFFLINE)
+        return Tower()
+
+    monkeypatch.setattr("recaption.trust.clip_text.load_text_tower", load)
+    assert TextSearch(None).feature("star", "ViT-L-14/openai").tolist() == [1.0]
+    assert tried == [True]
+
+
+def test_without_the_hub_nothing_is_fetched_from_it() -> None:
+    """huggingface_hub looks at the setting at every request, and not only at the start."""
+    with without_hub(), pytest.raises(OfflineModeIsEnabled):
+        get_session().get("http://127.0.0.1:9/")
+
+
+def test_nobody_waits_for_a_model_that_is_being_loaded(monkeypatch) -> None:
+    begun, end = threading.Event(), threading.Event()
+
+    def load(model: str) -> Tower:
+        if model == "slow/model":
+            begun.set()
+            end.wait(30)
+        return Tower()
+
+    monkeypatch.setattr("recaption.trust.clip_text.load_text_tower", load)
+    texts = TextSearch(None)
+    texts.feature("star", "quick/model")
+    found: list[list[float]] = []
+    first = threading.Thread(target=lambda: found.append(texts.feature("star", "slow/model").tolist()))
+    first.start()
+    begun.wait(30)
+    try:
+        for text in ("star", "disc"):
+            assert texts.feature(text, "quick/model").tolist() == [1.0]
+            with pytest.raises(Busy, match=r"^CLIP is being loaded; ask again in a moment\.$"):
+                texts.feature(text, "slow/model")
+        assert first.is_alive()
+    finally:
+        end.set()
+        first.join()
+    assert found == [[1.0]]  # who asked first has the answer
+    assert texts.feature("disc", "slow/model").tolist() == [1.0]
+
+
+def test_texts_take_turns(monkeypatch) -> None:
+    monkeypatch.setattr("recaption.trust.clip_text.load_text_tower", lambda model: Tower())
     monkeypatch.setattr("pipelines.serve_clip_text.WAIT_S", 0.05)
-    with texts._lock, pytest.raises(Busy, match="CLIP is being loaded"):
-        texts.feature("star", "ViT-L-14/openai")
+    texts = TextSearch(None)
+    texts.feature("star", "quick/model")
+    with texts._reading:
+        assert texts.feature("star", "quick/model").tolist() == [1.0]  # remembered
+        with pytest.raises(Busy, match="CLIP is reading other texts"):
+            texts.feature("disc", "quick/model")
 
 
 def test_without_embeddings_it_says_so(tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ from small_dataset import build, clip_id
 
 from curate.dataset import Dataset
 from pipelines import serve_sql
+from pipelines.query import connect
+from pipelines.report_data import views_of
 from pipelines.serve_sql import Questions, TooLong
 
 
@@ -59,6 +61,35 @@ def test_a_select_is_answered(server: Served) -> None:
 )
 def test_other_ways_to_ask(server: Served, sql: str) -> None:
     assert server.json("/api/sql", {"sql": sql})["columns"]
+
+
+def test_what_a_select_cannot_ask_says_what_can(server: Served) -> None:
+    told = server.refused("/api/sql", {"sql": "PIVOT clips ON camera USING count(*)"})[1]
+    assert told.startswith("PIVOT must name its values here, as in FROM (PIVOT clips")
+    asked = told.removeprefix("PIVOT must name its values here, as in ").partition("; ")[0]
+    found = server.json("/api/sql", {"sql": f"SELECT sum(pan), sum(static) FROM ({asked})"})
+    assert found["rows"] == [["4", "4"]] or found["rows"] == [[4, 4]]
+    told = server.refused("/api/sql", {"sql": "EXPLAIN SELECT 1"})[1]
+    assert told == "EXPLAIN is not answered here; `reelmill query` does."
+
+
+@pytest.mark.parametrize("sql", ["SHOW TABLES", " show\ttables ; "])
+def test_the_tables_are_those_there_are(server: Served, dataset: Dataset, sql: str) -> None:
+    """Not the empty stand-ins for what the dataset lacks."""
+    found = server.json("/api/sql", {"sql": sql})
+    with connect(dataset) as tables:
+        assert [row[0] for row in found["rows"]] == sorted(views_of(tables))
+    assert found["columns"] == ["name"]
+    assert "clips" in [row[0] for row in found["rows"]]
+
+
+def test_large_numbers_are_exact(server: Served) -> None:
+    """A browser's numbers are doubles, which round what is beyond 2^53."""
+    least = 2**53
+    found = server.json(
+        "/api/sql", {"sql": f"SELECT {least}, {least - 1}, -{least}, 1 - {least}, true, {2**63 - 1}"}
+    )
+    assert found["rows"] == [[str(least), least - 1, str(-least), 1 - least, True, str(2**63 - 1)]]
 
 
 def test_two_columns_of_one_name(server: Served) -> None:

@@ -9,6 +9,7 @@ import shutil
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -299,23 +300,74 @@ def test_a_film_of_a_store_is_counted_as_it_comes(tmp_path: Path, monkeypatch) -
     assert list(tmp_path.glob("reelmill-serve-*")) == []
 
 
-def test_a_store_that_hangs_does_not_hold_up_the_end(tmp_path: Path, monkeypatch) -> None:
-    strips = Strips(Dataset(tmp_path))
-    found: list[str] = []
+@contextmanager
+def hanging_store(monkeypatch) -> Iterator[socket.socket]:
+    """An S3 that takes connections and answers none."""
     with socket.create_server(("127.0.0.1", 0)) as host:
         for name, value in (("ENDPOINT_URL", f"http://127.0.0.1:{host.getsockname()[1]}"), ("ACCESS_KEY_ID", "x"),
                             ("SECRET_ACCESS_KEY", "x"), ("DEFAULT_REGION", "us-east-1")):  # fmt: skip
             monkeypatch.setenv(f"AWS_{name}", value)
+        host.settimeout(30)
+        yield host
+
+
+def test_a_store_that_hangs_does_not_hold_up_the_end(tmp_path: Path, monkeypatch) -> None:
+    strips = Strips(Dataset(tmp_path))
+    found: list[str] = []
+    with hanging_store(monkeypatch) as host:
         thread = threading.Thread(
             target=lambda: found.append(why_none(strips, of_source("s3://films/film.mp4")))
         )
         thread.start()
-        host.settimeout(30)
         asked, _ = host.accept()  # and no word more
         strips.close()
         thread.join(20)
         asked.close()
     assert "the decoding process died (signal 9)" in found[0]
+
+
+def test_a_shard_whose_store_hangs_does_not_hold_up_the_end(tmp_path: Path, monkeypatch) -> None:
+    """Read where it can be killed, as the source is."""
+    found: list[str] = []
+    with hanging_store(monkeypatch) as host:
+        strips = Strips(Dataset("s3://films/dataset"))
+        place = {"shard": "16x9-h72/000000.tar", "mp4_offset": 512, "mp4_size": 9, "cut_id": None}
+        card = of_source("no/such/film.mp4", **place)
+        thread = threading.Thread(target=lambda: found.append(why_none(strips, card)))
+        thread.start()
+        asked, _ = host.accept()  # and no word more
+        strips.close()
+        thread.join(20)
+        asked.close()
+    assert found[0].startswith("its shard cannot be read: the decoding process died (signal 9)")
+
+
+def test_a_shard_whose_store_hangs_is_given_up(tmp_path: Path, monkeypatch) -> None:
+    dataset, films = with_shards(tmp_path)
+    monkeypatch.setattr("pipelines.serve_reads.DEADLINE_S", 0.3)
+    monkeypatch.setattr("pipelines.serve_reads.AT_ONCE", 2)
+    begun: list[tuple[str, ...]] = []
+    end = threading.Event()
+    whole = dataset.read_bytes
+
+    def hangs(*parts: str, **more: int) -> bytes:
+        if parts[0] == "shards":
+            begun.append(parts)
+            end.wait(30)
+        return whole(*parts, **more)
+
+    with served(dataset) as server:
+        monkeypatch.setattr(dataset, "read_bytes", hangs)
+        told = "the store of the shards did not answer within 0.3 seconds."
+        assert [server.refused(path(short)) for short in ("a0", "a1", "b0")] == [(504, told)] * 3
+        assert len(begun) == 2, begun  # the third was not begun while two hang
+        assert not any(
+            thread.daemon is False for thread in threading.enumerate() if thread.name == "serve-read"
+        )
+        assert server.json("/api/clips")["total"] == 8
+        monkeypatch.setattr(dataset, "read_bytes", whole)
+        end.set()
+        until(lambda: server.ask(path("b0"))[2] == films[clip_id("b0")])  # their turns are free again
 
 
 def test_a_failure_is_remembered_for_a_while(tmp_path: Path, monkeypatch) -> None:

@@ -137,12 +137,41 @@ def test_a_note_holds_writing_only(dataset: Dataset) -> None:
         assert latest(dataset)[clip_id("a0")]["note"] == "a b [2Jc d e f می\u200cروم 👩\u200d🎨"
 
 
-def test_an_author_cannot_be_sent_and_the_clip_must_exist(dataset: Dataset) -> None:
+@pytest.mark.parametrize(
+    ("sent", "stored"),
+    [("ben", "ben"), (" Ben  of\tUlm ", "Ben of Ulm"), ("b\x1b[2Je\u202en", "b [2Je n"), (None, "ann"), ("", "ann")],
+)  # fmt: skip
+def test_who_said_it_is_kept(dataset: Dataset, sent: str | None, stored: str) -> None:
+    """The name that the page asked for, without what turns a terminal's line around; else the server's --author."""
     with served(dataset) as server:
-        server.json(f"/api/clips/{clip_id('a0')}/decision", {"keep": True, "author": "ben", "clip_id": "x"})
-        assert [(row["author"], row["clip_id"]) for row in latest(dataset).values()] == [
-            ("ann", clip_id("a0"))
-        ]
+        row = server.json(f"/api/clips/{clip_id('a0')}/decision", {"keep": True, "author": sent})
+        assert (row["author"], latest(dataset)[clip_id("a0")]["author"]) == (stored, stored)
+
+
+def test_who_has_a_token_of_their_own_decides_under_its_name(dataset: Dataset) -> None:
+    ann, ben = "anns-token-of-her-own", "bens-token-of-his-own"
+    with served(dataset, keys={ann: "Ann", ben: "Ben of Ulm"}) as server:
+        for short, token, sent in (("a0", ann, None), ("a1", ben, None), ("b0", ben, "Ann")):
+            body = {"keep": False, "author": sent}
+            path = f"/api/clips/{clip_id(short)}/decision"
+            assert server.ask(path, body, authorization=f"Bearer {token}")[0] == 200
+        assert server.ask(path, {"keep": True, "author": "Ann"})[0] == 401
+    told = {clip[:2]: row["author"] for clip, row in latest(dataset).items()}
+    assert told == {"a0": "Ann", "a1": "Ben of Ulm", "b0": "Ben of Ulm"}
+
+
+def test_a_name_that_is_none(dataset: Dataset) -> None:
+    with served(dataset) as server:
+        for name in (5, ["ben"], " ", "x" * 101):
+            body = {"keep": True, "author": name}
+            assert server.refused(f"/api/clips/{clip_id('a0')}/decision", body)[0] == 400
+    assert latest(dataset) == {}
+
+
+def test_a_clip_cannot_be_sent_and_must_exist(dataset: Dataset) -> None:
+    with served(dataset) as server:
+        server.json(f"/api/clips/{clip_id('a0')}/decision", {"keep": True, "clip_id": "x"})
+        assert list(latest(dataset)) == [clip_id("a0")]
         for unknown in ("nobody", "..%2f..%2fx", "%00", "a" * 3000):
             assert server.refused(f"/api/clips/{unknown}/decision", {"keep": True})[0] == 404
     assert len(latest(dataset)) == 1

@@ -2,6 +2,7 @@
 const FRESH = { view: "overview", clip: "", q: "", text: "", like: "", state: "", reason: "", score: "", least: "", most: "",
   camera: "", source: "", sort: "", order: "", offset: "" };
 export const FILTERS = ["q", "text", "like", "state", "reason", "score", "least", "most", "camera", "source", "sort", "order"];
+export const NONE = Object.fromEntries(FILTERS.map((name) => [name, ""])); // no filter at all
 export const PAGE = 50;
 const listeners = [];
 
@@ -51,7 +52,7 @@ export async function ask(path, { body, signal } = {}) {
     throw new Error("The server does not answer. Is `reelmill serve` still running?");
   }
   const found = await answer.json().catch(() => ({}));
-  if (!answer.ok) throw new Error(found.error || `the server answered ${answer.status}`);
+  if (!answer.ok) throw Object.assign(new Error(found.error || `the server answered ${answer.status}`), { status: answer.status });
   return found;
 }
 

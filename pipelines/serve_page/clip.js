@@ -28,6 +28,7 @@ export async function showClip() {
   open = clip;
   dialog.replaceChildren(...(clip.error ? [head(clip), el("p", {}, clip.error)] : contents(clip)));
   if (!dialog.open) dialog.showModal();
+  dialog.focus(); // and not its first button, which Enter would press
   dialog.scrollTop = 0;
   if (!clip.error) similar(clip);
 }
@@ -42,13 +43,26 @@ export function step(by) {
 const head = (clip) => el("div", { class: "dialog-head" }, el("h2", { class: "mono" }, clip.clip_id),
   el("span", { class: "turn" }, el("button", { type: "button", onclick: () => step(-1), "aria-label": "Previous clip" }, "←"),
     el("button", { type: "button", onclick: () => step(1), "aria-label": "Next clip" }, "→"),
-    el("button", { type: "button", onclick: close, autofocus: "" }, "Close")));
+    el("button", { type: "button", onclick: close }, "Close")));
 
 function contents(clip) {
   return [head(clip),
     el("div", { class: "beside" }, el("div", {}, filmOf(clip), judgement(clip), people(clip)), el("div", {}, captionsOf(clip), scoresOf(clip))),
     el("h3", {}, "Similar clips"), el("div", { class: "similar", id: "similar" }, el("p", { class: "hint" }, "…")),
-    el("details", {}, el("summary", {}, "The whole story, as reelmill inspect tells it"), el("pre", {}, clip.story.join("\n")))];
+    story(clip)];
+}
+
+// Asked for when it is opened: it reads every table.
+function story(clip) {
+  const told = el("pre", {}, "…");
+  return el("details", { ontoggle: async (event) => {
+    if (!event.target.open) return;
+    try {
+      told.textContent = (await ask(`/api/clips/${encodeURIComponent(clip.clip_id)}/story`)).story.join("\n");
+    } catch (error) {
+      told.textContent = error.message;
+    }
+  } }, el("summary", {}, "The whole story, as reelmill inspect tells it"), told);
 }
 
 function filmOf(clip) {
@@ -74,11 +88,11 @@ function strip(clip) {
 
 function judgement(clip) {
   const rules = clip.keep === null ? "not decided yet" : clip.keep ? "kept" : "rejected";
-  const note = el("input", { type: "text", id: "note", maxlength: 2000, placeholder: "a note, with the word", "aria-label": "Note" });
+  const note = el("input", { type: "text", id: "note", maxlength: 2000, placeholder: "note (optional)", "aria-label": "Note" });
   const place = el("div", { class: "judge" });
   const draw = () => place.replaceChildren(
     el("p", {}, el("b", { class: clip.keep === false ? "mark no" : "mark" }, rules), clip.override ? ` by hand: ${clip.override}` : clip.keep === null ? "" : " by the rules"),
-    ...(clip.reasons || []).map((reason) => el("p", { class: "why" }, reason)),
+    ...(clip.reasons || []).map((reason) => el("p", { class: "why" }, reason.replace(/^\S+/, plain))),
     clip.duplicate_of ? sideBySide(clip) : "",
     clip.word ? el("p", { class: "word" }, pendingText(clip)) : "",
     el("div", { class: "doings" }, note, ...choose(clip, say)));

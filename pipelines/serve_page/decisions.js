@@ -1,11 +1,13 @@
 // What a person says against the rules, and when it counts.
-import { ask, known } from "./address.js";
+import { NONE, ask, known, link } from "./address.js";
+import { whoDecides } from "./names.js";
 
 export const said = (keep) => (keep === true ? "keep" : keep === false ? "reject" : "as the rules say");
 
 // Adds a word on the clip; what it changes of the clip's card.
 export async function overrule(clip, keep, note) {
-  const word = await ask(`/api/clips/${encodeURIComponent(clip.clip_id)}/decision`, { body: { keep, note: note || null } });
+  const author = await whoDecides();
+  const word = await ask(`/api/clips/${encodeURIComponent(clip.clip_id)}/decision`, { body: { keep, note: note || null, author } });
   const pending = (keep !== null && keep !== clip.keep) || (keep === null && Boolean(clip.override));
   document.dispatchEvent(new CustomEvent("overruled", { detail: { clip, word } }));
   return { word, pending };
@@ -58,5 +60,6 @@ export function pendingLine(refresh) {
       await refresh();
     }
   }) }, "Decide now");
-  place.replaceChildren(`${number(n)} ${n === 1 ? "decision" : "decisions"} by hand ${n === 1 ? "waits" : "wait"} for the next `, el("code", {}, "reelmill decide"), ". ", button);
+  const words = link({ ...NONE, view: "clips", state: "pending", offset: "", clip: "" }, `${number(n)} ${n === 1 ? "decision" : "decisions"} by hand`);
+  place.replaceChildren(words, ` ${n === 1 ? "waits" : "wait"} for the next `, el("code", {}, "reelmill decide"), ". ", button);
 }

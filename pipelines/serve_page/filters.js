@@ -1,5 +1,5 @@
 // The bar above the gallery: search and filters. It is drawn once per state of the tables, and then follows the address.
-import { filter, here, known } from "./address.js";
+import { NONE, filter, here, known } from "./address.js";
 
 const STATES = { "": "All", kept: "Kept", rejected: "Rejected", undecided: "Undecided", overruled: "By hand", pending: "Waiting" };
 let drawn_for = null, controls = null;
@@ -66,6 +66,6 @@ function build_bar(choices) {
     by, words, el("button", { type: "submit" }, "Search"), found.like, found.sort, found.order);
   found.bar = el("div", { class: "filters" }, el("span", { class: "states", role: "group", "aria-label": "Decision" }, Object.values(states)),
     found.reason, found.camera, found.source, found.score, found.least, found.most,
-    el("button", { type: "button", onclick: () => filter({ q: "", text: "", like: "", state: "", reason: "", camera: "", source: "", score: "", least: "", most: "", sort: "", order: "" }) }, "Clear"));
+    el("button", { type: "button", onclick: () => filter(NONE) }, "Clear"));
   return found;
 }

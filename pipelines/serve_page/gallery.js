@@ -36,6 +36,8 @@ export async function gallery(view, { again = false } = {}) {
     Object.assign(page, { clips: [], total: 0, offset: 0 });
     draw(wall);
     remarks.textContent = error.message;
+    const again = () => { if (turn === asked && here().text) gallery(view, { again: true }); };
+    if (error.status === 503 && state.text) setTimeout(again, 2000); // CLIP is being loaded
   } finally {
     if (turn === asked) wall.classList.remove("old");
   }

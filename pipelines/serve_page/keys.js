@@ -59,7 +59,7 @@ export function listen() {
   dialog.addEventListener("click", (event) => { if (event.target === dialog) close(); });
   document.addEventListener("keydown", (event) => {
     const on = event.target, typing = on.matches("input, select, textarea, video");
-    if (event.ctrlKey || event.metaKey || event.altKey || typing || document.getElementById("help").open) return;
+    if (event.ctrlKey || event.metaKey || event.altKey || typing || document.querySelector("#help[open], #who[open]")) return;
     if (on.matches("button, a, summary") && event.key === "Enter") return;
     const done = dialog.open ? inDialog(event.key) : anywhere(event.key) || (here().view === "clips" && inGallery(event.key));
     if (done) event.preventDefault();

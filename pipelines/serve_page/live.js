@@ -4,6 +4,7 @@ import { opened, showClip } from "./clip.js";
 import { attempt, pendingLine, trouble } from "./decisions.js";
 import { gallery } from "./gallery.js";
 import { help, listen } from "./keys.js";
+import { askName, who } from "./names.js";
 import { overview } from "./overview.js";
 import { sql } from "./sql.js";
 
@@ -36,17 +37,32 @@ async function show() {
 // While a command is at work the tables change all the time: what is shown follows now and then, or at once if asked.
 async function refresh(now = false) {
   known.state = await ask("/api/state");
-  const { dataset, clips, captions, vectors, author } = known.state;
+  const { dataset, clips, captions, vectors } = known.state;
   const name = dataset.replace(/\/+$/, "").split("/").pop();
   document.title = `${name}: Reelmill`;
   place("name").textContent = name;
   const waiting = [captions === "ready" ? null : `captions for the search: ${captions}`, vectors === "ready" ? null : `embeddings: ${vectors}`];
-  place("about").textContent = [`${dataset}, ${number(clips)} clips`, `you are ${author}`, ...waiting].filter(Boolean).join(" · ");
+  place("about").textContent = [`${dataset}, ${number(clips)} clips`, ...waiting].filter(Boolean).join(" · ");
+  showName();
   trouble("tables", known.state.trouble);
   pendingLine(() => refresh(true));
   const is_other = drawn.view !== known.state.view || drawn.models !== known.state.models.length;
   const is_time = now || drawn.view === null || (!opened() && Date.now() - drawn.at > SETTLE_MS);
   if (is_other && is_time) await show();
+}
+
+async function change() {
+  await askName();
+  place("who-is").querySelector("button").focus();
+}
+
+// Who decides in this browser, and the button to say that it is somebody else.
+function showName() {
+  const name = who(), at = place("who-is"), told = JSON.stringify([name, known.state.asks_name]);
+  if (at.dataset.told === told) return; // or the button would lose the focus at every look
+  at.dataset.told = told;
+  at.replaceChildren(...[name ? `you are ${name}` : null,
+    known.state.asks_name ? el("button", { type: "button", class: "small", onclick: change }, name ? "Change" : "Say who you are") : null].filter(Boolean));
 }
 
 async function watch() {
@@ -55,6 +71,7 @@ async function watch() {
 }
 
 follow(() => attempt(show));
+document.addEventListener("named", showName);
 document.addEventListener("overruled", () => attempt(() => refresh()));
 listen();
 place("foot").append("Served by reelmill serve. What is decided by hand lies in overrides/, and counts from the next reelmill decide on.");

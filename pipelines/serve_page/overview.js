@@ -1,5 +1,5 @@
 // The overview: the figures and drawings of `reelmill report`, over the tables as they are now.
-import { ask, filter } from "./address.js";
+import { NONE, ask, filter } from "./address.js";
 
 const LEGEND = [["kept or done", "good"], ["rejected", "rejected"], ["failed", "failed"], ["not yet", "waiting"]];
 let drawn = null; // number of the view that is drawn
@@ -48,5 +48,3 @@ function withLinks(score) {
     button("lowest", sorted), button("highest", { ...sorted, order: "desc" })));
   return card;
 }
-
-const NONE = { q: "", text: "", like: "", state: "", reason: "", score: "", least: "", most: "", camera: "", source: "", sort: "", order: "" };

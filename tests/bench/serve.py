@@ -86,7 +86,8 @@ def questions(dataset: Dataset, n_requests: int) -> dict[str, Callable[[np.rando
         "phrase": lambda rng: page(q='"' + " ".join(rng.choice(words[:200], 2)) + '"'),
         "like an example": lambda rng: page(like=rng.choice(clip_ids)),
         "like an example, filtered": lambda rng: page(like=rng.choice(clip_ids), state="kept", camera="pan"),
-        "one clip, its whole story": lambda rng: f"/api/clips/{rng.choice(clip_ids)}",
+        "one clip": lambda rng: f"/api/clips/{rng.choice(clip_ids)}",
+        "one clip, its whole story": lambda rng: f"/api/clips/{rng.choice(clip_ids)}/story",
     }  # fmt: skip
 
 
