@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import unicodedata
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -77,6 +77,23 @@ def put_many(dataset: Dataset, words: Sequence[Word]) -> list[dict[str, Any]]:
         if len(dataset.files("overrides", ".parquet")) > MOST_FILES:
             compact(dataset, "overrides")
     return [{name: row[name] for name in OVERRIDES.names} for row in rows]
+
+
+def waiting(dataset: Dataset) -> list[str]:
+    """Clips on which the newest word is not what decisions/ says yet: until somebody decides again."""
+    said = latest(dataset)
+    if not said or not dataset.has("decisions"):
+        return []
+    decisions = dataset.read("decisions", ["clip_id", "keep", "override"])
+    spoken_of = decisions.filter(pc.is_in(decisions["clip_id"], value_set=pa.array(said, pa.string())))
+    return [
+        row["clip_id"] for row in spoken_of.to_pylist() if not is_followed(said[row["clip_id"]]["keep"], row)
+    ]
+
+
+def is_followed(keep: bool | None, decision: Mapping[str, Any]) -> bool:
+    """Whether a row of decisions/ is what the newest word on its clip asks for."""
+    return decision["override"] is None if keep is None else keep == decision["keep"]
 
 
 def _order(row: dict[str, Any]) -> tuple[Any, ...]:

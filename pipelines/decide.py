@@ -43,7 +43,7 @@ def decide(config: DecideCommand) -> None:
         print(_changes(dataset, config))
     else:
         write_decisions(dataset, config.rules)
-        print(funnel_text(dataset))
+        print(told(dataset))
         if lost := words_without_clips(dataset):
             print(
                 f"words  {lost} of people's words (overrides/) are on clips that are no longer there: their films were "
@@ -136,7 +136,22 @@ def _changes(dataset, config: DecideCommand) -> str:  # type: ignore[no-untyped-
     after = before
     for change in config.what_if:
         after = _changed(after, change)
-    return changes(_decided(dataset, before), _decided(dataset, after))
+    text: str = changes(_decided(dataset, before), _decided(dataset, after))
+    if waiting := waiting_text(dataset):
+        text += f"\n{waiting} Both figures heed what was said."
+    return text
+
+
+def waiting_text(dataset) -> str:  # type: ignore[no-untyped-def]
+    """A sentence on the words that decisions/ does not follow yet; empty if there are none."""
+    from curate.overrides import waiting
+
+    clips = len(waiting(dataset))
+    if not clips:
+        return ""
+    what = "1 clip waits" if clips == 1 else f"{clips:,} clips wait"
+    command = f"`reelmill overrule --dataset {dataset.uri}`"
+    return f"What people said of {what} for {command}, which decides by the rules in force."
 
 
 def _changed(rules: DecideConfig, change: str) -> DecideConfig:
@@ -153,6 +168,32 @@ def _changed(rules: DecideConfig, change: str) -> DecideConfig:
 
     changed: DecideConfig = put(rules, parsed, change.partition("=")[0].split("."))
     return changed
+
+
+def told(dataset) -> str:  # type: ignore[no-untyped-def]
+    """The funnel, and which of the clips that are rejected now were cut or encoded before."""
+    lines = [funnel_text(dataset)]
+    kept = dataset.read("decisions", ["clip_id", "keep"])
+    left = []
+    for table in ("shards", "latents"):
+        if dataset.has(table):
+            there = dataset.read(table, ["clip_id"])["clip_id"].unique()
+            if count := rejected_of(there, kept):
+                left.append(f"{count} in {table}/")
+    if left:
+        lines.append(
+            f"left   rejected clips still lie where they were put before: {', '.join(left)}. `reelmill shard`, then "
+            "`reelmill encode`, leaves them out."
+        )
+    return "\n".join(lines)
+
+
+def rejected_of(clip_ids, decisions) -> int:  # type: ignore[no-untyped-def]
+    """How many of the clips are rejected by `decisions` (clip_id, keep)."""
+    import pyarrow.compute as pc
+
+    rejected = decisions.filter(pc.invert(decisions["keep"]))["clip_id"]
+    return int(pc.sum(pc.is_in(clip_ids, value_set=rejected)).as_py() or 0)
 
 
 def funnel_text(dataset) -> str:  # type: ignore[no-untyped-def]

@@ -52,6 +52,8 @@ def inspect(config: InspectConfig) -> None:
 
 def story(tables: duckdb.DuckDBPyConnection, wanted: str) -> Iterator[str]:
     """The lines to print, from a connection of `pipelines.query.connect`."""
+    from curate.overrides import is_followed
+
     views = {row["view_name"] for row in rows_of(tables, "SELECT view_name FROM duckdb_views()")}
     clip = _find(tables, wanted)
     clip_id = clip["clip_id"]
@@ -72,8 +74,11 @@ def story(tables: duckdb.DuckDBPyConnection, wanted: str) -> Iterator[str]:
         yield "decision    none yet: run `reelmill decide --dataset URI`"
     for decision in decisions:
         yield from _decision(decision)
-    for word in rows("overrides", "clip_id = ? ORDER BY created_at DESC, override_id DESC"):
+    words = rows("overrides", "clip_id = ? ORDER BY created_at DESC, override_id DESC")
+    for word in words:
         yield from _wrapped("word", _word(word))
+    if words and any(not is_followed(words[0]["keep"], decision) for decision in decisions):
+        yield from _wrapped("", "which waits for `reelmill overrule --dataset URI` to decide again")
     copies = [row["clip_id"] for row in rows("decisions", "duplicate_of = ? ORDER BY clip_id")]
     if copies:
         yield from _wrapped("copies", f"{', '.join(copies)} (rejected in favour of this clip)")

@@ -29,12 +29,13 @@ class OverruleConfig:
     """Keep or reject clips by hand, whatever the rules say.
 
     The words are added to overrides/, all of them or, if one is wrong, none; what was said before stays there, and the
-    newest word on a clip counts. Then decisions/ is made anew by the rules in force.
+    newest word on a clip counts. Then decisions/ is made anew by the rules in force, which is all that happens without
+    --words: what was said elsewhere is heeded.
 
     Attributes:
         dataset: folder or URI of the dataset.
         words: CSV or Parquet file (or URI) with the columns clip_id and keep (true keeps the clip, false rejects it,
-            empty takes back what was said) and, if wanted, note (why) and author.
+            empty takes back what was said) and, if wanted, note (why) and author; null adds none.
         author: who says it, where the file does not tell; null takes the user's name on this machine.
 
     Example:
@@ -43,7 +44,7 @@ class OverruleConfig:
     """
 
     dataset: str
-    words: str
+    words: str | None = None
     author: str | None = None
 
 
@@ -51,15 +52,15 @@ def overrule(config: OverruleConfig) -> None:
     """Add the words, decide anew and print the funnel. Raises BadInput for a file or a word that cannot be used."""
     from curate.dataset import Dataset
     from curate.overrides import put_many
-    from pipelines.decide import funnel_text, rules_in_force, write_decisions
+    from pipelines.decide import rules_in_force, told, write_decisions
 
     dataset = Dataset(config.dataset)
     rules = rules_in_force(dataset)  # before anything is written
-    rows = put_many(dataset, read_words(config.words, config.author))
-    print(f"{len(rows):,} words on {len({row['clip_id'] for row in rows}):,} clips")
-    if rows:
-        write_decisions(dataset, rules)
-    print(funnel_text(dataset))
+    if config.words is not None:
+        rows = put_many(dataset, read_words(config.words, config.author))
+        print(f"{len(rows):,} {'word' if len(rows) == 1 else 'words'} added to overrides/")
+    write_decisions(dataset, rules)
+    print(told(dataset))
 
 
 def read_words(uri: str, author: str | None) -> list[Word]:

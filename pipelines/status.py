@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from pipelines.status_job import Job
 
 MOST_REASONS = 4
+#: The errors of a job that somebody ended (128 + 15 is the exit code of SIGTERM), as a person says it.
+_BY = {"KeyboardInterrupt": " by Ctrl-C", "SystemExit: 15": " by SIGTERM", "SystemExit: 143": " by SIGTERM"}
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,7 @@ def text(found: Status) -> str:
     ]
     if not found.stages:
         lines = ["nothing is done yet"]
+    lines += _hints(found.stages)
     jobs = [line for job in found.jobs for line in ["", *_job(job, found.looked_at)]]
     return "\n".join(map(printable, [*lines, *(jobs or ["", "no job is unfinished"])]))
 
@@ -148,20 +151,37 @@ def _more(stage: StageStatus) -> str:
     """What came of what is done: kept and rejected by filter, or the outcomes."""
     if stage.kept is None:
         of_what = "captions " if stage.stage == "recaption" else ""
-        return of_what + ", ".join(f"{name} {count:,}" for name, count in stage.outcomes.items() if count)
+        told = of_what + ", ".join(f"{name} {count:,}" for name, count in stage.outcomes.items() if count)
+        return f"{stage.rejected_since:,} rejected by now" if stage.rejected_since else told
     total = sum(stage.rejected.values())
     top = [f"{name} {count:,}" for name, count in list(stage.rejected.items())[:MOST_REASONS]]
     if rest := sum(list(stage.rejected.values())[MOST_REASONS:]):
         top.append(f"others {rest:,}")
     by_hand = f" ({stage.kept_by_hand:,} by hand)" if stage.kept_by_hand else ""
-    return f"kept {stage.kept:,}{by_hand}, rejected {total:,}" + (f" ({', '.join(top)})" if top else "")
+    of_reasons = f" ({', '.join(top)})" if top else ""
+    return f"kept {stage.kept:,}{by_hand}, rejected {total:,}{of_reasons}"
+
+
+def _hints(stages: list[StageStatus]) -> list[str]:
+    """What people said or decided that what comes after does not follow yet, and what mends that."""
+    lines = []
+    if clips := sum(stage.waiting_by_hand or 0 for stage in stages):
+        what = "1 clip waits" if clips == 1 else f"{clips:,} clips wait"
+        lines.append(
+            f"what people said of {what} for `reelmill overrule`, which decides by the rules in force"
+        )
+    if stale := [stage.stage for stage in stages if stage.rejected_since]:
+        lines.append(
+            f"rejected clips still lie where {' and '.join(stale)} put them: `reelmill shard`, then `reelmill encode`"
+        )
+    return ["", *lines] if lines else []
 
 
 def _job(job: Job, now: datetime) -> list[str]:
     last = f"last sign of life {_ago(job.changed_at, now)}"
     words = {"running": f"is running, {last}", "interrupted": f"was interrupted, {last}"}
     error = job.error or ""
-    why = " by Ctrl-C" if error.partition(":")[0] == "KeyboardInterrupt" else f": {error.removesuffix('.')}"
+    why = _BY.get(error, f": {error.removesuffix('.')}")
     words["stopped"] = f"stopped {_ago(job.changed_at, now)}{why}"
     began = "" if job.began_at is None else f"; began {_ago(job.began_at, now)}"
     lines = [f"{job.command} {words[job.state]}{began}"]

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curate.dataset import Dataset
+from curate.overrides import waiting
 from pipelines.query import quote
 from pipelines.status_curate import since
 from pipelines.status_job import Job
@@ -41,6 +42,8 @@ class StageStatus:
         done: those with a result; of decide, kept and rejected.
         kept: of decide, clips kept.
         kept_by_hand: those of `kept` that a person keeps.
+        waiting_by_hand: of decide, clips of which people said something that the decisions do not follow yet.
+        rejected_since: of shard and encode, clips that are rejected by now and still lie there.
         rejected: of decide, clips by the filter that rejected them, the commonest first.
         failed: those whose every try failed.
         waiting: those that the stage before has brought and that are not done; null if that is not known.
@@ -55,6 +58,8 @@ class StageStatus:
     waiting: int | None
     kept: int | None = None
     kept_by_hand: int | None = None
+    waiting_by_hand: int | None = None
+    rejected_since: int | None = None
     rejected: dict[str, int] = field(default_factory=dict)
     outcomes: dict[str, int] = field(default_factory=dict)
     changed_at: datetime | None = None
@@ -148,6 +153,7 @@ def of_decide(connection: duckdb.DuckDBPyConnection, dataset: Dataset) -> StageS
         max(0, clips - done),
         kept=done - sum(rejected.values()),
         kept_by_hand=by_hand,
+        waiting_by_hand=len(waiting(dataset)),
         rejected=rejected,
         changed_at=changed_at,
     )
@@ -197,13 +203,15 @@ def of_shard(connection: duckdb.DuckDBPyConnection, dataset: Dataset, state: Sta
     written = [*cuts.values(), *_index_times(dataset, "shards")]
     if not written:
         return None
-    wanted, waiting = "(SELECT clip_id FROM shards)", None
+    wanted, left = "(SELECT clip_id FROM shards)", None
     if dataset.has("decisions"):
         wanted = "(SELECT clip_id FROM decisions WHERE keep)"
     done, failed = _covered(connection, state, CUTS, list(cuts), "shards", dataset.has("shards"), wanted)
+    rejected = None
     if dataset.has("decisions"):
-        waiting = _number(connection, "SELECT count(*) FROM decisions WHERE keep") - done - failed
-    return StageStatus("shard", "clips", done, failed, waiting, changed_at=max(written))
+        left = _number(connection, "SELECT count(*) FROM decisions WHERE keep") - done - failed
+        rejected = _rejected(connection, "shards WHERE shard IS NOT NULL") if dataset.has("shards") else 0
+    return StageStatus("shard", "clips", done, failed, left, rejected_since=rejected, changed_at=max(written))
 
 
 def of_encode(connection: duckdb.DuckDBPyConnection, dataset: Dataset, state: State) -> list[StageStatus]:
@@ -212,11 +220,15 @@ def of_encode(connection: duckdb.DuckDBPyConnection, dataset: Dataset, state: St
         return []
     indexed = times(dataset, "latents")
     begun = {name.split("/")[0] for name in [*indexed, *state.under(LATENTS, ".parquet")] if "/" in name}
-    return [_of_vae(connection, state, vae, indexed.get(f"{vae}/index.parquet")) for vae in sorted(begun)]
+    is_decided = dataset.has("decisions")
+    return [
+        _of_vae(connection, state, vae, indexed.get(f"{vae}/index.parquet"), is_decided)
+        for vae in sorted(begun)
+    ]
 
 
 def _of_vae(
-    connection: duckdb.DuckDBPyConnection, state: State, vae: str, index_at: datetime | None
+    connection: duckdb.DuckDBPyConnection, state: State, vae: str, index_at: datetime | None, is_decided: bool
 ) -> StageStatus:
     folder = f"{LATENTS}/{vae}"
     parts = state.under(folder, ".parquet")
@@ -227,7 +239,21 @@ def _of_vae(
     done, failed = _covered(connection, state, folder, unread, source, index_at is not None, wanted)
     there = _number(connection, "SELECT count(*) FROM shards WHERE shard IS NOT NULL")
     changed_at = max(filter(None, [*parts.values(), index_at]))
-    return StageStatus(f"encode {vae}", "clips", done, failed, there - done - failed, changed_at=changed_at)
+    rejected = None
+    if is_decided:
+        rejected = 0 if index_at is None else _rejected(connection, f"{source} WHERE error IS NULL")
+    left = there - done - failed
+    return StageStatus(
+        f"encode {vae}", "clips", done, failed, left, rejected_since=rejected, changed_at=changed_at
+    )
+
+
+def _rejected(connection: duckdb.DuckDBPyConnection, index: str) -> int:
+    """Clips of an index that decisions/ rejects by now."""
+    rejected = "(SELECT clip_id FROM decisions WHERE NOT keep)"
+    return _number(
+        connection, f"SELECT count(DISTINCT clip_id) FROM (FROM {index}) SEMI JOIN {rejected} USING (clip_id)"
+    )
 
 
 def _covered(

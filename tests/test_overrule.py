@@ -10,10 +10,11 @@ import pytest
 from small_dataset import build, clip_id
 
 import pipelines.decide
+import pipelines.inspect
 import pipelines.overrule
 import pipelines.query
 from curate.dataset import Dataset
-from curate.overrides import Word, latest, put, put_many
+from curate.overrides import Word, latest, put, put_many, waiting
 from pipelines.decide import rules_in_force
 
 RULES = ["--rules.luma.min=null", "--rules.copies.near=false", "--rules.motion.min=1"]
@@ -50,7 +51,7 @@ def test_an_answer_of_query_overrules_the_rules(
     assert overrule(dataset, words, "--author", "ann") == 0
     assert kept(dataset) == (before - {"a0"}) | {"b1"}
     assert rules_in_force(dataset) == rules
-    assert "2 words on 2 clips" in capsys.readouterr().out
+    assert "2 words added to overrides/" in capsys.readouterr().out
     said = {clip: (word["keep"], word["note"], word["author"]) for clip, word in latest(dataset).items()}
     assert said == {
         clip_id("a0"): (False, 'so, "said" we', "ann"),
@@ -105,6 +106,46 @@ def test_a_file_that_is_none(dataset: Dataset, tmp_path: Path, capsys: pytest.Ca
     assert "cannot be read" in capsys.readouterr().err
     assert overrule(dataset, tmp_path / "words.xlsx") == 2
     assert ".csv or .parquet" in capsys.readouterr().err
+
+
+def test_without_words_what_was_said_elsewhere_is_heeded(
+    dataset: Dataset, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before, rules = kept(dataset), rules_in_force(dataset)
+    put(dataset, clip_id("b1"), keep=True, author="ann")
+    put(dataset, clip_id("a0"), keep=False, author="ann")
+    put(dataset, clip_id("b0"), keep=True, author="ann")  # as it is
+    assert sorted(waiting(dataset)) == [clip_id("a0"), clip_id("b1")]
+    assert kept(dataset) == before
+    what_if = ["decide", "--dataset", dataset.uri, "--what-if", "motion.min=0"]
+    assert pipelines.decide.main(what_if[1:]) == 0
+    assert "What people said of 2 clips wait for `reelmill overrule" in capsys.readouterr().out
+    assert pipelines.inspect.main(["--dataset", dataset.uri, "--clip", clip_id("a0")]) == 0
+    assert "which waits for `reelmill overrule" in capsys.readouterr().out
+    assert pipelines.overrule.main(["--dataset", dataset.uri]) == 0
+    assert kept(dataset) == (before - {"a0"}) | {"b1"}
+    assert rules_in_force(dataset) == rules
+    assert waiting(dataset) == []
+    capsys.readouterr()
+    put(dataset, clip_id("a0"), keep=None, author="ann")  # taken back
+    assert waiting(dataset) == [clip_id("a0")]
+    assert pipelines.overrule.main(["--dataset", dataset.uri]) == 0
+    assert waiting(dataset) == []
+    capsys.readouterr()
+    assert pipelines.inspect.main(["--dataset", dataset.uri, "--clip", clip_id("b0")]) == 0
+    assert "waits" not in capsys.readouterr().out
+
+
+def test_rejected_clips_that_were_cut_and_encoded_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dataset = build(tmp_path)
+    assert pipelines.decide.main(["--dataset", dataset.uri, *RULES]) == 0
+    assert "left " not in capsys.readouterr().out
+    put_many(dataset, [Word(clip_id("a0"), False, "ann"), Word(clip_id("b1"), False, "ann")])
+    assert pipelines.overrule.main(["--dataset", dataset.uri]) == 0
+    told = "left   rejected clips still lie where they were put before: 1 in shards/, 1 in latents/."
+    assert told in capsys.readouterr().out
 
 
 def test_many_words_are_one_file_sorted_and_in_order(dataset: Dataset) -> None:

@@ -17,7 +17,8 @@ import pytest
 import small_dataset
 from test_curate_kill import Job, descendants, films  # noqa: F401 - films is a fixture
 
-from curate.tables import CAPTIONS
+from curate.overrides import put
+from curate.tables import CAPTIONS, DECISIONS
 from pipelines.__main__ import main
 from pipelines.status import look
 from pipelines.status_counts import StageStatus
@@ -65,6 +66,42 @@ def test_each_stage_waits_for_what_the_one_before_it_brought(tmp_path: Path) -> 
         "shard": (2, 1, 2),
         "encode v1": (1, 1, 0),
     }
+
+
+def test_what_a_person_rejects_after_it_was_encoded(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dataset = small_dataset.build(tmp_path)
+    rejected = small_dataset.clip_id("a0")
+    assert [stage.rejected_since for stage in look(dataset.uri).stages] == [None, None, None, 0, 0]
+    put(dataset, rejected, keep=False, author="ann")
+    found = look(dataset.uri).stages
+    assert [stage.waiting_by_hand for stage in found] == [None, 1, None, None, None]
+    assert [stage.rejected_since for stage in found[3:]] == [0, 0]
+    assert main(["status", "--dataset", dataset.uri]) == 0
+    waits = "what people said of 1 clip waits for `reelmill overrule`, which decides by the rules in force"
+    assert waits in capsys.readouterr().out.splitlines()
+
+    told = {
+        "keep": False,
+        "reason": "override by ann",
+        "override": "reject by ann",
+        "reasons": ["override by ann"],
+    }
+    rows = dataset.read("decisions").to_pylist()
+    rows = [row | told if row["clip_id"] == rejected else row for row in rows]
+    dataset.write("decisions", pa.Table.from_pylist(rows, schema=DECISIONS))
+    found = look(dataset.uri).stages
+    assert by_name(found)["shard"] == (4, 0, 0)
+    assert found[1].waiting_by_hand == 0
+    assert [stage.rejected_since for stage in found[3:]] == [1, 1]
+    assert main(["status", "--dataset", dataset.uri]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[4].endswith("1 rejected by now")
+    assert lines[5].endswith("1 rejected by now")
+    assert lines[7] == (
+        "rejected clips still lie where shard and encode tiny-0123 put them: `reelmill shard`, then `reelmill encode`"
+    )
 
 
 def test_work_that_is_in_no_table_yet_counts(tmp_path: Path) -> None:
@@ -123,6 +160,7 @@ def test_json_is_what_the_guide_says(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert datetime.fromisoformat(decide.pop("changed_at")) <= datetime.now(UTC)
     assert decide == {
         "stage": "decide", "unit": "clips", "done": 8, "failed": 0, "waiting": 0, "kept": 5, "kept_by_hand": 0,
+        "waiting_by_hand": 0, "rejected_since": None,
         "rejected": {"black_ratio": 1, "duplicate": 1, "motion": 1}, "outcomes": {},
     }  # fmt: skip
 

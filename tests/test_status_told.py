@@ -86,6 +86,8 @@ def test_how_a_job_ended() -> None:
         "  analyse: 19/66 files, ok 18, failed 1",
         f"  go on with: {go_on}",
     ]
+    told = Job("curate", "stopped", ago(3), go_on, "SystemExit: 15", ago(27), ago(3))
+    assert paragraph(told)[0] == "curate stopped 3 s ago by SIGTERM; began 27 s ago"
     failed = Job("curate", "stopped", ago(3), go_on, "the disk is full.", ago(27), ago(3))
     assert paragraph(failed)[0] == "curate stopped 3 s ago: the disk is full; began 27 s ago"
 
