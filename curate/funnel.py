@@ -39,13 +39,19 @@ class Funnel:
     def text(self) -> str:
         """A few lines for a terminal."""
         by_hand = f" ({self.kept_by_hand} by hand)" if self.kept_by_hand else ""
+        rejected = [f"{in_words(name)} {n}" for name, n in self.rejected.items()]
         lines = [
             f"files  {self.sources} in = {self.ok} ok + {self.partial} partial + {self.copies} exact copies "
             f"+ {self.failed} failed",
             f"clips  {self.clips} in = {self.kept} kept{by_hand} + {sum(self.rejected.values())} rejected"
-            + (": " + ", ".join(f"{name} {n}" for name, n in self.rejected.items()) if self.rejected else ""),
+            + (f": {', '.join(rejected)}" if rejected else ""),
         ]
         return "\n".join(lines)
+
+
+def in_words(reason: str) -> str:
+    """What a person calls the rule that rejected a clip, where the table's name of it is a word of ours."""
+    return "by hand" if reason == "override" else reason
 
 
 def count_funnel(dataset: Dataset) -> Funnel:

@@ -105,6 +105,7 @@ def gather(dataset: Dataset, config: ReportConfig) -> dict[str, Any]:
     return {
         "dataset": config.dataset,
         "query": f"reelmill query --dataset {shlex.quote(config.dataset)}",
+        "what_if": f"reelmill decide --dataset {shlex.quote(config.dataset)} --what-if motion.min=0.4",
         "made_at": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "funnel": data.funnel(tables),
         "histograms": scores.histograms(tables, rules_of(dataset), config.dataset),
@@ -136,7 +137,7 @@ def _pictures(dataset: Dataset, tables: duckdb.DuckDBPyConnection, count: int) -
         add_strips(dataset, [*clips, *sides], progress.advance)
     kept = [clip for clip in clips if clip["keep"] is not False]
     rejected = [clip for clip in clips if clip["keep"] is False]
-    # Kept and rejected in turn, so that what is left out is left out of both.
+    # In turn, so that a phone shows both at once, and what is left out is left out of both.
     in_turn = [clip for turn in zip_longest(kept, rejected) for clip in turn if clip is not None]
     no_room = budget.keep_pictures(in_turn, budget.GALLERY_PICTURES)
     budget.keep_pictures(sides, budget.COPY_PICTURES)
@@ -147,7 +148,7 @@ def _pictures(dataset: Dataset, tables: duckdb.DuckDBPyConnection, count: int) -
     for pair in found["pairs"]:
         pair |= {side: {name: pair[side].get(name) for name in SIDE} for side in ("kept", "copy")}
     return {
-        "gallery": [by_id[clip["clip_id"]] for clip in kept + rejected if clip["clip_id"] in by_id],
+        "gallery": [by_id[clip["clip_id"]] for clip in in_turn if clip["clip_id"] in by_id],
         "left_out": {"pictures": no_room, "cards": len(cards) - len(by_id)},
         "copies": found,
     }

@@ -33,7 +33,8 @@ def views_of(tables: duckdb.DuckDBPyConnection) -> set[str]:
 def funnel(tables: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
     """The stages of the road: `{name, total, parts: [{name, n, outcome}]}`; parts add up to total.
 
-    `outcome` is good (goes on), rejected, failed or waiting (the next command has not seen it).
+    `outcome` is good (goes on), rejected, failed or waiting (the next command has not seen it). `by_hand` of a part
+    counts those in it that a person keeps, if there are any.
     """
     views = views_of(tables)
     stages = [_stage("files in", _sources(tables))]
@@ -41,17 +42,21 @@ def funnel(tables: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
         return stages
     n_clips = _count(tables, "FROM clips")
     reasons = Counter[str]()
-    kept = undecided = 0
+    kept = undecided = by_hand = 0
     if "decisions" in views:
-        decided = rows_of(tables, "SELECT keep, reason FROM clips JOIN decisions USING (clip_id)")
+        decided = rows_of(tables, "SELECT keep, reason, override FROM clips JOIN decisions USING (clip_id)")
         kept = sum(row["keep"] for row in decided)
+        by_hand = sum(row["keep"] and row["override"] is not None for row in decided)
         reasons.update(reason_name(row["reason"] or "unnamed") for row in decided if not row["keep"])
         undecided = n_clips - len(decided)
     else:
         undecided = n_clips
     parts = [("kept", kept, "good")]
-    parts += [(f"{_plain(name)}", n, "rejected") for name, n in reasons.most_common()]
-    stages.append(_stage("shots found", [*parts, ("not decided yet", undecided, "waiting")], n_clips))
+    parts += [(_plain(name), n, "rejected") for name, n in reasons.most_common()]
+    shots = _stage("shots found", [*parts, ("not decided yet", undecided, "waiting")], n_clips)
+    if by_hand:
+        shots["parts"][0]["by_hand"] = by_hand
+    stages.append(shots)
     kept_ids = "SELECT clip_id FROM decisions WHERE keep"
     if "decisions" not in views:
         return stages
@@ -111,7 +116,7 @@ def _count(tables: duckdb.DuckDBPyConnection, sql: str) -> int:
 
 
 def _plain(name: str) -> str:
-    return name.removesuffix("_s").replace("_", " ")
+    return "by hand" if name == "override" else name.removesuffix("_s").replace("_", " ")
 
 
 def captions(tables: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:

@@ -26,7 +26,8 @@ _UNREAD = "not read: %"  # how curate.text_area begins
 _UNWELCOME = {"black_ratio", "static_ratio", "text_area", "overlay_area", "embedding_spread", "nsfw"}
 # Where a figure cannot lie outside, the axis does not go further either.
 _WITHIN = {"luma": (0.0, 255.0), "embedding_spread": (0.0, 2.0)}
-_RATIOS = ((21, 9), (2, 1), (16, 9), (3, 2), (4, 3), (5, 4), (1, 1), (4, 5), (3, 4), (2, 3), (9, 16))
+# The usual shapes, and below which width / height each is the nearest: those of the eighth example of `reelmill query`.
+_SHAPES = ((9, 16, 0.65), (3, 4, 0.87), (1, 1, 1.15), (4, 3, 1.54), (16, 9, 2.04), (21, 9, None))
 
 
 def histograms(
@@ -173,13 +174,12 @@ def counts_by(tables: duckdb.DuckDBPyConnection, column: str) -> list[dict[str, 
 
 
 def aspects(tables: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
-    """Clips by the shape of their picture inside black borders: as counts_by, with `w` and `h` of a named ratio.
-
-    A shape counts as a ratio if it is within 2 % of it; any else is `other wide` or `other tall`.
-    """
-    shape = "coalesce(crop.w, width)::DOUBLE / nullif(coalesce(crop.h, height), 0)"
-    cases = " ".join(f"WHEN abs(shape / ({w} / {h}.0) - 1) < 0.02 THEN '{w}:{h}'" for w, h in _RATIOS)
-    named = f"CASE {cases} WHEN shape >= 1 THEN 'other wide' WHEN shape < 1 THEN 'other tall' END"
-    rows = counts_by(tables, named.replace("shape", f"({shape})"))
-    sides = {f"{w}:{h}": {"w": w, "h": h} for w, h in _RATIOS}
+    """Clips by the nearest usual shape inside black borders: as counts_by, with `w` and `h` of that shape."""
+    shape = "(nullif(coalesce(crop.w, width), 0)::DOUBLE / nullif(coalesce(crop.h, height), 0))"
+    cases = " ".join(
+        f"WHEN {shape} {'IS NOT NULL' if below is None else f'< {below}'} THEN '{w}:{h}'"
+        for w, h, below in _SHAPES
+    )
+    rows = counts_by(tables, f"CASE {cases} END")
+    sides = {f"{w}:{h}": {"w": w, "h": h} for w, h, _ in _SHAPES}
     return [row | sides.get(row["name"], {}) for row in rows]

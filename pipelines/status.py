@@ -149,12 +149,15 @@ def _row(stage: StageStatus, now: datetime) -> tuple[str, ...]:
 
 def _more(stage: StageStatus) -> str:
     """What came of what is done: kept and rejected by filter, or the outcomes."""
+    from curate.funnel import in_words
+
     if stage.kept is None:
         of_what = "captions " if stage.stage == "recaption" else ""
         told = of_what + ", ".join(f"{name} {count:,}" for name, count in stage.outcomes.items() if count)
         return f"{stage.rejected_since:,} rejected by now" if stage.rejected_since else told
     total = sum(stage.rejected.values())
-    top = [f"{name} {count:,}" for name, count in list(stage.rejected.items())[:MOST_REASONS]]
+    commonest = list(stage.rejected.items())[:MOST_REASONS]
+    top = [f"{in_words(name)} {count:,}" for name, count in commonest]
     if rest := sum(list(stage.rejected.values())[MOST_REASONS:]):
         top.append(f"others {rest:,}")
     by_hand = f" ({stage.kept_by_hand:,} by hand)" if stage.kept_by_hand else ""

@@ -15,7 +15,8 @@ from small_dataset import clip_id as film_clip
 from curate.dataset import Dataset
 from curate.tables import CAPTIONS, CLIPS, DECISIONS, SOURCES
 from pipelines import report_captions
-from pipelines.query import connect
+from pipelines.query import connect, rows_of
+from pipelines.query_examples import ASPECTS
 from pipelines.report import ReportConfig, gather, render
 from pipelines.report_captions import statistics
 from pipelines.report_copies import copies
@@ -186,20 +187,37 @@ def test_pictures_of_a_pair_are_of_its_two_clips_and_files(tmp_path: Path) -> No
     assert files["kept"]["end_s"] == 4.0
 
 
-def test_shapes_are_named_ratios_inside_the_borders(dataset: Dataset, tmp_path: Path) -> None:
+def test_shapes_are_the_nearest_usual_ones_inside_the_borders(dataset: Dataset, tmp_path: Path) -> None:
     rows = aspects(connect(dataset))
     assert {row["name"]: row["kept"] + row["rejected"] for row in rows} == {"16:9": 320, "1:1": 80}
     assert (rows[0]["w"], rows[0]["h"]) == (16, 9)
-    other = Dataset(tmp_path)
-    other.write("sources", dataset.read("sources"))
-    sizes = [(1080, 1920), (608, 1080), (1000, 240), (100, 90), (90, 100), (None, None)]
-    clips = [
-        {"clip_id": clip_id(i), "source_id": "a", "width": w, "height": h} for i, (w, h) in enumerate(sizes)
-    ]
-    other.write("clips", pa.Table.from_pylist(clips, schema=CLIPS))
+    sizes = [(1080, 1920), (144, 236), (1000, 240), (144, 84), (90, 100), (None, None), (0, 9)]
+    other = with_sizes(tmp_path, sizes)
     assert {row["name"]: row["waiting"] for row in aspects(connect(other))} == {
-        "9:16": 2, "other wide": 2, "other tall": 1, "not measured": 1
+        "9:16": 2, "21:9": 1, "16:9": 1, "1:1": 1, "not measured": 2
     }  # fmt: skip
+
+
+def test_shapes_are_those_of_the_example_of_query(tmp_path: Path) -> None:
+    dataset = with_sizes(tmp_path, [(width, 100) for width in range(20, 401)])
+    decisions = [{"clip_id": clip_id(i), "keep": i % 3 > 0} for i in range(381)]
+    dataset.write("decisions", pa.Table.from_pylist(decisions, schema=DECISIONS))
+    tables = connect(dataset)
+    found = {row["name"]: (row["kept"] + row["rejected"], row["kept"]) for row in aspects(tables)}
+    assert found == {row["aspect"]: (row["clips"], row["kept"]) for row in rows_of(tables, ASPECTS.sql)}
+    assert len(found) == 6
+
+
+def with_sizes(folder: Path, sizes: list[tuple[int | None, int | None]]) -> Dataset:
+    """A dataset of clips of a second, of these sizes."""
+    dataset = Dataset(folder)
+    dataset.write("sources", pa.Table.from_pylist([{"uri": "x"}], schema=SOURCES))
+    clips = [
+        {"clip_id": clip_id(i), "source_id": "a", "start_s": 0.0, "end_s": 1.0, "width": w, "height": h}
+        for i, (w, h) in enumerate(sizes)
+    ]
+    dataset.write("clips", pa.Table.from_pylist(clips, schema=CLIPS))
+    return dataset
 
 
 @needs_chromium

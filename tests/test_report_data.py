@@ -13,10 +13,13 @@ from report_browser import needs_chromium, open_in_chromium
 from small_dataset import CLIPS, ERROR, build, clip_id
 
 from curate.dataset import Dataset
+from curate.decide import DecideConfig, Range
 from curate.funnel import count_funnel
+from curate.overrides import put
 from curate.tables import CAPTIONS, DECISIONS, SHARDS, SOURCES
 from pipelines import report_data as data
 from pipelines import report_scores as scores
+from pipelines.decide import write_decisions
 from pipelines.query import connect
 from pipelines.report import ReportConfig, gather, render
 from pipelines.report_bins import bars
@@ -54,6 +57,18 @@ def test_the_funnel_is_that_of_curate(dataset: Dataset) -> None:
     assert {name.replace("_", " "): n for name, n in told.rejected.items()} == {
         part["name"]: part["n"] for part in shots["parts"] if part["outcome"] == "rejected"
     }
+
+
+def test_the_funnel_tells_what_was_decided_by_hand(tmp_path: Path) -> None:
+    dataset = build(tmp_path)
+    for short, keep in (("a0", True), ("b1", False), ("c2", True), ("a1", False), ("b0", None)):
+        put(dataset, clip_id(short), keep=keep, author="ann")
+    write_decisions(dataset, DecideConfig(luma=Range(), duration_s=Range()))
+    shots = data.funnel(connect(dataset))[1]
+    kept, *rejected = shots["parts"]
+    assert kept == {"name": "kept", "n": 5, "outcome": "good", "by_hand": 2}
+    assert {part["name"]: part["n"] for part in rejected} == {"by hand": 2, "motion": 1}
+    assert all("by_hand" not in part for part in data.funnel(connect(build(tmp_path / "none")))[1]["parts"])
 
 
 def test_what_failed_and_what_was_not_done_yet_is_counted(tmp_path: Path) -> None:

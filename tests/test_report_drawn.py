@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +158,7 @@ def test_everything_else_is_drawn(values: dict, tmp_path: Path, monkeypatch) -> 
           stage: all(".bar i", shots).map((part) => Math.round(100 * share(part))),
           losses: all("#training polyline").map((one) => one.getAttribute("class")),
           samples: all("#samples :is(video, img)").map((one) => one.tagName),
+          player: document.querySelector("#samples video").getBoundingClientRect().width,
           cost: document.querySelector("#captions .scroll + .foot").textContent,
           halves: all(".two").map((pair) => all(".mark", pair).map((one) => one.textContent)),
           copy: all(".two .half:last-child .mono").map((one) => one.textContent),
@@ -178,6 +180,7 @@ def test_everything_else_is_drawn(values: dict, tmp_path: Path, monkeypatch) -> 
     assert all(12 <= part <= 13 for part in rejected)
     assert seen["losses"] == ["loss", "val"]
     assert seen["samples"] == ["VIDEO", "IMG"]
+    assert seen["player"] >= 320  # beneath, the controls cover the picture
     assert seen["cost"].startswith("cost $1.25")
     assert seen["halves"] == [["kept", "copy"]]
     assert [text[:2] for text in seen["copy"]] == ["c2"]
@@ -201,6 +204,7 @@ def test_a_phone_shows_twelve_clips_and_more_if_asked(many: dict, tmp_path: Path
     look = """const cards = () => [...document.querySelectorAll(".clip:not([hidden])")];
     const more = document.querySelector(".rest"), told = document.querySelector(".filters output"), seen = [];
     const look = () => seen.push([cards().length, told.textContent, more.hidden ? "" : more.textContent]);
+    const states = cards().slice(0, 12).map((card) => card.querySelector(".mark").textContent);
     look(); if (!more.hidden) more.click(); look();
     const focused = cards().findIndex((card) => card.contains(document.activeElement));
     for (const [label, value] of [["Score", "luma"], ["Order", "low"]]) {
@@ -211,12 +215,45 @@ def test_a_phone_shows_twelve_clips_and_more_if_asked(many: dict, tmp_path: Path
     look();
     for (let i = 0; i < 9; i++) if (!more.hidden) more.click();
     look();
-    return [seen, focused];"""
-    seen, focused = ask(many, tmp_path, monkeypatch, look, width=PHONE)
+    return [seen, focused, states];"""
+    seen, focused, states = ask(many, tmp_path, monkeypatch, look, width=PHONE)
     first, second = [12, "12 of 100 shown", "12 more"], [24, "24 of 100 shown", "12 more"]
     assert seen == [first, second, first, [100, "100 of 100 shown", ""]]
     assert focused == 12
+    assert states == ["kept", "rejected"] * 6
     assert ask(many, tmp_path, monkeypatch, look)[0] == [[100, "100 of 100 shown", ""]] * 4
+
+
+@needs_chromium
+def test_a_phone_shows_captioners_as_cards_and_copies_line_by_line(
+    values: dict, tmp_path: Path, monkeypatch
+) -> None:
+    values = copy.deepcopy(values)
+    for side in ("kept", "copy"):
+        values["copies"]["pairs"][0][side] |= {"clip_id": "c" * 24, "start_s": 1234.5, "end_s": 1250.25}
+    look = """const shown = (one) => one.checkVisibility();
+    const told = (cell) => [getComputedStyle(cell, "::before").content, cell.textContent];
+    const height = (one) => one.getBoundingClientRect().height / parseFloat(getComputedStyle(one).lineHeight);
+    const parts = [...document.querySelectorAll(".half .part, .half .mono")];
+    return { head: shown(document.querySelector("#captions th")),
+      first: [...document.querySelectorAll("#captions tbody tr:first-child td")].filter(shown).map(told),
+      figures: new Set([...document.querySelectorAll("#captions tbody tr:first-child .num:not(:empty)")]
+        .map((one) => one.getBoundingClientRect().top)).size,
+      lines: parts.map((one) => Math.round(height(one))), apart: told(parts[1])[0],
+      below: parts[1].getBoundingClientRect().top > parts[0].getBoundingClientRect().top,
+      cut: parts.some((one) => one.scrollWidth > one.offsetWidth) };"""
+    phone = ask(values, tmp_path, monkeypatch, look, width=360)
+    assert phone["head"] is False
+    assert phone["first"] == [
+        ["none", "dense"], ['"captioner"', "coca"], ['"model"', "embedded"], ['"captions"', "10"],
+        ['"distinct"', "6"], ['"words"', "6.3"], ['"answers"', "10 ok"],
+    ]  # fmt: skip
+    assert phone["figures"] == 1  # beside each other
+    assert phone["lines"] == [1] * 6
+    assert (phone["cut"], phone["apart"], phone["below"]) == (False, "none", True)
+    wide = ask(values, tmp_path, monkeypatch, look)
+    assert (wide["head"], wide["apart"], wide["below"]) == (True, '"· "', False)
+    assert {label for label, _ in wide["first"]} == {"none"}
 
 
 @needs_chromium

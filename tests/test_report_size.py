@@ -125,7 +125,7 @@ def test_the_large_page_opens_and_says_what_it_left_out(
     page.write_text(render(values), "utf-8")
     dom, log = open_in_chromium(page)
     assert "CONSOLE" not in log
-    assert "of 10,000 shots, rejected ones from every reason in turn" in dom
+    assert "of 10,000 shots, in turn, rejected ones from every reason" in dom
     assert f"{values['left_out']['pictures']:,} pictures" in dom
     assert "were left out, so that the page stays below 15 MB" in dom
     assert f"10,000 in all, {len(values['errors']):,} of them shown" in dom

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -125,6 +126,14 @@ def test_the_command_makes_what_the_slider_promises(tmp_path: Path) -> None:
     assert command("x", DecideConfig(), "motion") == "reelmill decide \\\n  --dataset x"
     off = replace(DecideConfig(), motion=Range())
     assert command("x", off, "motion").endswith("--rules.motion.min=null")
+
+
+def test_the_command_of_the_page_counts_and_writes_nothing(dataset: Dataset, values: dict, capsys) -> None:
+    before = dataset.read("decisions")
+    _, command, *flags = shlex.split(values["what_if"])
+    assert (command, main(flags)) == ("decide", 0)
+    assert capsys.readouterr().out.startswith("kept   161 -> 152 (-9) of 400")
+    assert dataset.read("decisions").equals(before)
 
 
 def test_rules_that_are_not_told_are_read_from_the_reasons(dataset: Dataset, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from report_browser import DARK, MOUSE, NO_MOTION, PHONE, ask, needs_chromium
 from report_clips import build as build_many
+from report_clips import clip_id
 from small_dataset import HOSTILE, build
 
 import pipelines.report
@@ -164,7 +165,9 @@ def test_the_keyboard_reaches_and_plays(values: dict, tmp_path: Path, monkeypatc
 
 @needs_chromium
 def test_a_phone_shows_it_all_without_scrolling_aside(values: dict, tmp_path: Path, monkeypatch) -> None:
-    values = {**values, "dataset": "s3://" + "a" * 80}  # a name without a place to break
+    far = "s3://" + "a" * 80  # a name without a place to break
+    captions = [{**row, "model": "m" * 60, "with_text": 1_234_567} for row in values["captions"]]
+    values = {**values, "dataset": far, "what_if": f"decide --dataset {far}", "captions": captions}
     seen = ask(
         values, tmp_path, monkeypatch,
         """document.querySelectorAll("details").forEach((one) => { one.open = true; });
@@ -172,7 +175,7 @@ def test_a_phone_shows_it_all_without_scrolling_aside(values: dict, tmp_path: Pa
           input.value = (Number(input.min) + Number(input.max)) / 2;
           input.dispatchEvent(new Event("input"));
         }
-        const right = (one) => (one.closest(".scroll, .film, .bound") ? 0 : one.getBoundingClientRect().right);
+        const right = (one) => (one.closest(".film, .bound") ? 0 : one.getBoundingClientRect().right);
         const wide = [...document.querySelectorAll("main *, header *")].filter((one) => right(one) > innerWidth);
         const tops = (one) => [...one.children].map((half) => half.getBoundingClientRect().top);
         const pairs = [...document.querySelectorAll(".two")].map(tops);
@@ -181,6 +184,37 @@ def test_a_phone_shows_it_all_without_scrolling_aside(values: dict, tmp_path: Pa
         width=PHONE,
     )  # fmt: skip
     assert seen == [PHONE, PHONE, [], [True]]  # a pair stands side by side here too
+
+
+@needs_chromium
+def test_what_a_person_decided_is_told_once_as_by_hand(
+    many: tuple[Dataset, dict], tmp_path: Path, monkeypatch
+) -> None:
+    dataset, values = many
+    # Clip 4 has copies and rules against it too, 3 and 20 to 39 are kept by hand.
+    seen = ask(
+        values, tmp_path, monkeypatch,
+        FILTERS + f"""const why = (id) => [...document.querySelectorAll(`[aria-label="clip ${{id}}"] .why`)]
+          .map((one) => [one.className, one.textContent]);
+        const option = [...find("Reason").options].find((one) => one.textContent === "by hand");
+        put("Reason", option.value);
+        const found = cards().map((card) => card.getAttribute("aria-label").split(" ")[1]).sort();
+        return {{ rejected: why("{clip_id(4)}"), kept: why("{clip_id(3)}"), found,
+          funnel: document.querySelectorAll(".stage")[1].querySelector(".sum").textContent,
+          override: document.querySelector("main").textContent.includes("override") }};""",
+    )  # fmt: skip
+    rows = {row["clip_id"]: row for row in dataset.read("decisions").to_pylist()}
+    first, *rules = rows[clip_id(4)]["reasons"]
+    assert first == "override by bob"
+    assert seen["rejected"][0] == ["why hand", "by hand: reject by bob"]
+    assert [kind for kind, _ in seen["rejected"][1:]] == ["why"] * len(rules)
+    assert seen["kept"][0] == ["why hand", f"by hand: keep by ann: I like it {HOSTILE}"]
+    assert len(seen["kept"]) == 1 + len(rows[clip_id(3)]["reasons"])
+    assert seen["found"] == [clip_id(i) for i in (3, 4, *range(20, 40))]
+    n_kept = sum(row["keep"] for row in rows.values())
+    assert seen["funnel"].startswith(f"{n_kept} kept (21 by hand)")
+    assert "1 by hand" in seen["funnel"].removeprefix(f"{n_kept} kept (21 by hand)")
+    assert seen["override"] is False
 
 
 @needs_chromium

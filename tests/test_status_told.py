@@ -65,13 +65,19 @@ def test_clips_that_people_keep_are_told(tmp_path: Path) -> None:
     _, decide = look(dataset.uri).stages
     assert (decide.kept, decide.kept_by_hand) == (5, 1)
     line = text(look(dataset.uri)).splitlines()[2]
-    assert line.endswith("  kept 5 (1 by hand), rejected 3 (duplicate 1, motion 1, override 1)")
+    assert line.endswith("  kept 5 (1 by hand), rejected 3 (duplicate 1, motion 1, by hand 1)")
 
 
 def test_the_commonest_reasons_are_told_and_how_many_clips_the_others_are() -> None:
     rejected = {"motion": 9000, "copy": 40, "luma": 30, "crop": 20, "text_area": 10, "nsfw": 7}
     decide = StageStatus("decide", "clips", 9207, 0, 0, kept=100, kept_by_hand=0, rejected=rejected)
     line = text(Status("d", NOW, [decide], [])).splitlines()[1]
+    said = StageStatus("decide", "clips", 3, 0, 0, kept=1, kept_by_hand=1, rejected={"override": 2})
+    assert (
+        text(Status("d", NOW, [said], []))
+        .splitlines()[1]
+        .endswith("kept 1 (1 by hand), rejected 2 (by hand 2)")
+    )
     assert line.endswith("kept 100, rejected 9,107 (motion 9,000, copy 40, luma 30, crop 20, others 17)")
 
 

@@ -3,17 +3,17 @@ const percent = (share) => `${(100 * share).toLocaleString("en", { maximumFracti
 
 const GOOD_STATUS = { ok: "good", error: "failed" };
 
-// The table of captioners; what became of their answers is its last column.
+// The table of captioners; what became of their answers is its last column. On a phone each row is a card (page.css).
 function captionTable(rows, statuses) {
   const head = ["kind", "captioner", "model", "captions", "distinct", "words", "CLIP score", "remarks", "answers"];
   const right = new Set([3, 4, 5, 6]), same = (a, b) => a.kind === b.kind && a.captioner === b.captioner && a.model === b.model;
-  return el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Captions by captioner" }, el("table", {},
+  return el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Captions by captioner" }, el("table", { class: "captioners" },
     el("thead", {}, el("tr", {}, head.map((text, i) => el("th", { class: right.has(i) ? "num" : null, scope: "col" }, text)))),
     el("tbody", {}, rows.map((row) => el("tr", {},
       [row.kind, row.captioner, row.model, number(row.with_text), number(row.distinct_texts),
         row.words === null ? "" : row.words.toFixed(1), row.clip_score === null ? "" : row.clip_score.toFixed(3), (row.flags || []).join(", ")]
-        .map((text, i) => el("td", { class: right.has(i) ? "num" : i === 7 ? "remarks" : null }, text ?? "")),
-      el("td", {}, answers(statuses.filter((status) => same(status, row)))))))));
+        .map((text, i) => el("td", { class: right.has(i) ? "num" : i === 7 ? "remarks" : null, "data-label": head[i] }, text ?? "")),
+      el("td", { "data-label": "answers" }, answers(statuses.filter((status) => same(status, row)))))))));
 }
 
 function answers(rows) {

@@ -36,6 +36,17 @@ function factOf(clip, name) {
   return value === null || value === undefined ? `null${why ? ` (${why})` : ""}` : short(value);
 }
 
+// What rejected a clip, by the first word of the reason.
+const ruleName = (name) => (name === "override" ? "by hand" : plain(name));
+const ruleOf = (reason) => reason.split(" ")[0];
+
+// Why a clip is what it is: a person's word, which stands among the reasons too, and what the rules have against it.
+function whyOf(clip) {
+  const rules = (clip.reasons || []).filter((reason) => ruleOf(reason) !== "override");
+  return [clip.override ? el("p", { class: "why hand" }, `by hand: ${clip.override}`) : null,
+    ...rules.map((reason) => el("p", { class: "why" }, reason.replace(/^\S+/, plain)))].filter(Boolean);
+}
+
 const fileOf = (clip) => (clip.uri || "unknown source").split("/").pop();
 
 function clipCard(clip) {
@@ -49,15 +60,13 @@ function clipCard(clip) {
   const card = el("article", { class: "card clip", "aria-label": `clip ${clip.clip_id}` },
     screenOf(clip, `clip ${clip.clip_id}`, mark),
     el("div", { class: "text" },
-      clip.override ? el("p", { class: "why hand" }, `by hand: ${clip.override}`) : null,
-      (clip.reasons || []).map((reason) => el("p", { class: "why" }, reason.replace(/^\S+/, plain))),
-      first.map(captionOf), given,
+      whyOf(clip), first.map(captionOf), given,
       el("p", { class: "facts" }, `${file}, ${clip.start_s.toFixed(2)} to ${clip.end_s.toFixed(2)} s · ${clip.width}×${clip.height}` + (clip.camera ? ` · ${plain(clip.camera)}` : "")),
       el("details", {}, el("summary", {}, "Full text and scores"), rest.map(captionOf),
         el("dl", {}, FACTS.map((name) => [el("dt", {}, plain(name)), el("dd", { class: factOf(clip, name).startsWith("null (") ? "long" : null }, factOf(clip, name))]),
           el("dt", {}, "frames"), el("dd", {}, `${clip.n_frames} at ${short(clip.fps)} per second`),
           clip.bucket ? [el("dt", {}, "bucket"), el("dd", {}, clip.bucket)] : [],
           el("dt", {}, "clip"), el("dd", { class: "mono" }, clip.clip_id)))));
-  return { card, clip, state, reasons: (clip.reasons || []).map((reason) => reason.split(" ")[0]),
+  return { card, clip, state, reasons: [...(clip.override ? ["override"] : []), ...(clip.reasons || []).map(ruleOf)],
     words: [file, clip.clip_id, clip.source_caption || "", ...clip.captions.map((row) => row.text || "")].join("\n").toLowerCase() };
 }

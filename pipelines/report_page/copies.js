@@ -8,7 +8,7 @@ function half(side, kept) {
   const stays = kept && !side.is_file && side.keep === false;  // an original that another rule rejected, or a person
   return el("div", { class: "half" },
     screenOf(side, `${what} ${side.is_file ? name : side.clip_id}`, el("span", { class: kept && !stays ? "mark" : "mark no" }, kept ? (stays ? "rejected" : "kept") : "copy")),
-    el("p", { class: "facts" }, el("b", {}, name), size.filter(Boolean).join(" · "),
+    el("p", { class: "facts" }, el("b", {}, name), size.filter(Boolean).map((part) => [el("span", { class: "part" }, part), " "]),
       side.is_file ? null : el("span", { class: "mono" }, side.clip_id)));
 }
 

@@ -12,7 +12,8 @@ function stage(row) {
   const sum = row.parts.reduce((all, part) => all + part.n, 0);
   const drawn = bar(row.parts, row.total);
   const told = row.parts.map((part) =>
-    el("li", { style: { "--dot": COLOUR[part.outcome], "--fade": part.fade } }, `${number(part.n)} ${part.name}`));
+    el("li", { style: { "--dot": COLOUR[part.outcome], "--fade": part.fade } },
+      `${number(part.n)} ${part.name}${part.by_hand ? ` (${number(part.by_hand)} by hand)` : ""}`));
   if (sum !== row.total) told.push(el("li", { class: "wrong" }, `does not add up: ${number(row.total - sum)} missing`));
   return el("div", { class: "stage" },
     el("div", { class: "head" }, el("div", { class: "total" }, number(row.total)), el("div", { class: "unit" }, row.name)),

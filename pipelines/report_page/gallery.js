@@ -40,7 +40,7 @@ function gallery(clips) {
   const sides = Object.entries(SIDES).filter(([which]) => which !== "waiting" || cards.some((c) => c.state === which));
   const buttons = sides.map(([which, word]) => el("button", { type: "button", "data-which": which, onclick: () => set({ which }) }, word));
   const names = [...new Set(cards.flatMap((c) => c.reasons))].sort();
-  const reason = choice("Reason", [["", "any reason"], ...names.map((name) => [name, plain(name)])], (value) => set({ reason: value }));
+  const reason = choice("Reason", [["", "any reason"], ...names.map((name) => [name, ruleName(name)])], (value) => set({ reason: value }));
   const scores = FACTS.filter((name) => clips.some((clip) => valueOf(clip, name) !== null && valueOf(clip, name) !== undefined));
   const score = choice("Score", [["", "any score"], ...scores.map((name) => [name, plain(name)])], (value) => set({ score: value }));
   const order = choice("Order", [["", "as sampled"], ["low", "lowest first"], ["high", "highest first"]], (value) => set({ order: value }));

@@ -14,19 +14,20 @@ if (data.histograms.length) {
   const why = empty.map((score) => el("p", { class: "foot" }, `${plain(score.name)}: null for every shot${score.reasons.length ? `, ${score.reasons.join("; ")}` : ""}`));
   section("scores", "Scores", ["Shots by score: kept at the bottom, rejected (for any reason) on top. A dashed line is the limit in force. " +
     "Move a slider to see how many shots another limit would keep with all other rules as they are, before copies are looked for; ",
-    el("code", {}, "reelmill decide --what-if motion.min=0.4"), " counts them too and writes nothing."],
+    el("code", {}, data.what_if.split(" ").map((word, i) => [i ? " " : "", el("span", {}, word)])), " counts them too and writes nothing."],
     el("div", { class: "grid" }, measured.map(scoreCard)),
     why.length ? el("details", {}, el("summary", {}, `${number(why.length)} scores were not measured`), why) : null);
   section("shapes", "Camera and shape", null, el("div", { class: "grid" },
     data.camera.some((row) => row.name !== "not measured") ? mosaic("camera motion", data.camera) : null,
-    mosaic("aspect", data.aspect, "Width to height inside black borders, to 2 %."), mosaic("picture size", data.sizes)));
+    mosaic("aspect", data.aspect, "The nearest usual shape, inside black borders."), mosaic("picture size", data.sizes)));
 }
 if (data.gallery.length) {
   const sampled = [["kept", true], ["rejected", false], ["not decided", null]].map(([word, keep]) => [word, data.gallery.filter((clip) => clip.keep === keep).length]);
   const told = sampled.filter(([, n]) => n).map(([word, n]) => `${number(n)} ${word}`).join(" and ");
   const shots = data.funnel.find((row) => row.name === "shots found"), { pictures, cards } = data.left_out;
   const room = [pictures ? `${number(pictures)} pictures` : null, cards ? `${number(cards)} clips` : null].filter(Boolean).join(" and ");
-  section("clips", "Clips", `A random sample: ${told} of ${number(shots ? shots.total : data.gallery.length)} shots, rejected ones from every reason in turn. ` +
+  const turns = [sampled.filter(([, n]) => n).length > 1 ? ", in turn" : "", sampled[1][1] ? ", rejected ones from every reason" : ""].join("");
+  section("clips", "Clips", `A random sample: ${told} of ${number(shots ? shots.total : data.gallery.length)} shots${turns}. ` +
     (room ? `${room} were left out, so that the page stays below 15 MB. ` : "") + "Point at a picture, tap it or press Enter to play it; arrow keys go on to the next.", ...gallery(data.gallery));
 }
 if (data.copies.pairs.length) section("copies", "Copies", copiesHint(data.copies), copiesOf(data.copies));

@@ -91,10 +91,10 @@ function judgement(clip) {
   const note = el("input", { type: "text", id: "note", maxlength: 2000, placeholder: "note (optional)", "aria-label": "Note" });
   const place = el("div", { class: "judge" });
   const draw = () => place.replaceChildren(
-    el("p", {}, el("b", { class: clip.keep === false ? "mark no" : "mark" }, rules), clip.override ? ` by hand: ${clip.override}` : clip.keep === null ? "" : " by the rules"),
-    ...(clip.reasons || []).map((reason) => el("p", { class: "why" }, reason.replace(/^\S+/, plain))),
+    el("p", {}, el("b", { class: clip.keep === false ? "mark no" : "mark" }, rules), clip.override || clip.keep === null ? "" : " by the rules"),
+    ...whyOf(clip),
     clip.duplicate_of ? sideBySide(clip) : "",
-    clip.word ? el("p", { class: "word" }, pendingText(clip)) : "",
+    pendingText(clip) ? el("p", { class: "word" }, pendingText(clip)) : "",
     el("div", { class: "doings" }, note, ...choose(clip, say)));
   const say = async (keep) => {
     await decide(clip, keep, note.value.trim());

@@ -40,7 +40,9 @@ export function trouble(kind, words) {
   place.hidden = !words;
 }
 
+// Null where nobody spoke, or the decision that stands beside it says so already.
 export function pendingText(clip) {
+  if (!clip.word || (clip.override && !clip.pending)) return null;
   const { keep, author, note } = clip.word;
   const told = keep === null ? `${author} took the word back` : `${author} says ${said(keep)}`;
   return `${told}${note ? `: ${note}` : ""}${clip.pending ? " (from the next decide on)" : ""}`;

@@ -35,7 +35,7 @@ function build_bar(choices) {
     const made = el("select", { "aria-label": label, onchange: () => filter({ [name]: made.value }) }, el("option", { value: "" }, first), options);
     return made;
   };
-  const named = (rows) => rows.map((row) => el("option", { value: row.name }, `${plain(row.name)} (${number(row.n)})`));
+  const named = (rows, word = plain) => rows.map((row) => el("option", { value: row.name }, `${word(row.name)} (${number(row.n)})`));
   const scores = (sort) => choices.scores.map((name) => el("option", { value: name }, sort ? `by ${plain(name)}` : plain(name)));
   const text = (label, name, attributes) => {
     const made = el("input", { "aria-label": label, placeholder: label, onchange: () => filter({ [name]: made.value.trim() }), ...attributes });
@@ -52,7 +52,7 @@ function build_bar(choices) {
   const found = {
     by, words, states,
     like: el("button", { type: "button", class: "chip", title: "No longer by similarity", onclick: () => filter({ like: "" }) }),
-    reason: select("Reason", "any reason", named(choices.reasons), "reason"),
+    reason: select("Reason", "any reason", named(choices.reasons, ruleName), "reason"),
     camera: select("Camera motion", "any camera", named(choices.cameras), "camera"),
     score: select("Score to filter by", "any score", scores(false), "score"),
     least: text("from", "least", { type: "number", step: "any", class: "bound" }),

@@ -64,7 +64,7 @@ function cardOf(clip) {
   picture(screen, clip);
   const found = [clip.snippet ? el("p", { class: "cap found" }, marked(clip.snippet, clip.marks)) : null,
     clip.cosine === undefined ? null : el("p", { class: "facts" }, `cosine ${clip.cosine.toFixed(3)}`),
-    clip.word ? el("p", { class: "word" }, pendingText(clip)) : null];
+    pendingText(clip) ? el("p", { class: "word" }, pendingText(clip)) : null];
   text.prepend(...found.filter(Boolean));
   text.append(el("div", { class: "doings" }, ...choose(clip, (keep) => decide(clip, keep)),
     el("button", { type: "button", class: "small", onclick: () => filter({ like: clip.clip_id, q: "", text: "" }) }, "Similar"),
