@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import socket
 import uuid
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -41,11 +42,13 @@ class RayConfig:
         address: a running cluster (`auto`, or host:port); null joins the one of this job, else starts one here.
         num_cpus: cores of a cluster started here; null takes all.
         object_store_gib: shared memory of a cluster started here.
+        metrics_port: where a cluster started here serves its metrics to Prometheus; null takes any that is free.
     """
 
     address: str | None = None
     num_cpus: int | None = None
     object_store_gib: float = 1.0
+    metrics_port: int | None = None
 
 
 def run_stages(
@@ -91,21 +94,36 @@ def start_ray(config: RayConfig) -> None:
         return
     for name in _CHATTY:
         logging.getLogger(name).setLevel(logging.CRITICAL)
+    joins = bool(config.address or os.environ.get("RAY_ADDRESS"))
+    if not joins and config.metrics_port:
+        _check_port(config.metrics_port)
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
-        if config.address or os.environ.get("RAY_ADDRESS"):
+        if joins:
             ray.init(address=config.address, **quiet)
             return
         ray.init(
             num_cpus=config.num_cpus,
             object_store_memory=int(config.object_store_gib * (1 << 30)),
             include_dashboard=False,
+            _metrics_export_port=config.metrics_port,
             **quiet,
         )
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise BadInput(
             f"Ray could not be reached or started ({error}). Check --ray.address, or run without a cluster: "
             "--engine=local."
+        ) from error
+
+
+def _check_port(port: int) -> None:
+    """Raises BadInput where Ray would try for half a minute, and then not say what was amiss."""
+    try:
+        socket.create_server(("", port)).close()
+    except (OSError, OverflowError) as error:
+        raise BadInput(
+            f"Ray cannot serve its metrics at port {port} ({error}). Choose a free one, or leave out "
+            "--ray.metrics_port."
         ) from error
 
 

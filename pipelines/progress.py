@@ -1,4 +1,4 @@
-"""How far a long job is: bars on a terminal, plain lines every few seconds elsewhere. Writes to stderr.
+"""How far a long job is: lines that move on a terminal, plain ones every few seconds elsewhere. Writes to stderr.
 
 The lines of all stages that have news come together, in the order of the stages. The rate is that of the last minute,
 and the time left follows from it; the last stage waits for all the others, so its time left is that of them all.
@@ -21,9 +21,11 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, TextIO
 
-from pipelines.progress_rate import Pace, clock, rate_told
+from pipelines.progress_rate import Pace, clock, pace_told
+from pipelines.progress_terminal import Bars, Row
 
-PLAIN_EVERY_S = 5.0
+#: How often plain lines are written: in the first seconds of a job, and then, so that a day of it can still be read.
+FIRST_S, FIRST_EVERY_S, PLAIN_EVERY_S = 120.0, 5.0, 30.0
 
 
 @dataclass(frozen=True)
@@ -46,16 +48,20 @@ class Line:
     counts: Mapping[str, float] = field(default_factory=dict)
     values: Mapping[str, Any] = field(default_factory=dict)
 
-    def told(self) -> str:
-        """`12/60 files, kept 30, failed 2`."""
+    def told(self) -> list[str]:
+        """`12/60 files`, `kept 30`, `failed 2`."""
         of = "" if self.total is None else f"/{_number(self.total)}"
         counts = [f"{name} {_number(count)}" for name, count in self.counts.items()]
         values = [f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in self.values.items()]
-        return ", ".join([f"{_number(self.done)}{of} {self.unit}", *counts, *values])
+        return [f"{_number(self.done)}{of} {self.unit}", *counts, *values]
 
     def text(self, end: str) -> str:
         """All in one line: `curate/analyse: 12/60 files, failed 2, 4.2 files/s, 0:11 left`."""
-        return ", ".join(filter(None, [f"{self.title}: {self.told()}", end]))
+        return f"{self.title}: {', '.join(filter(None, [*self.told(), end]))}"
+
+    def part(self) -> float | None:
+        """How much of the whole is done, 0 to 1."""
+        return self.done / self.total if self.total else None
 
 
 class Board:
@@ -67,12 +73,12 @@ class Board:
         self._lines: list[Line] = []
         self._paces: list[Pace] = []
         self._told: list[Line] = []  # as each was written last
-        self._bars: Any = None
+        self._bars: Bars | None = None
 
     def __enter__(self) -> Board:
         self._began_s = self._written_s = time.monotonic()
         if self._stream.isatty():
-            self._bars = _bars(self._stream)
+            self._bars = Bars(self._stream)
             self._bars.start()
         return self
 
@@ -97,20 +103,30 @@ class Board:
             for line, pace in zip(lines, self._paces, strict=True):
                 pace.note(now_s, line.done)
             if self._bars is not None:
-                self._refresh()
-            elif now_s - self._written_s >= PLAIN_EVERY_S and self._lines != self._told:
+                self._bars.show([self._row(place) for place in range(len(lines))])
+            elif now_s - self._written_s >= self._every_s() and self._lines != self._told:
                 news = [place for place, line in enumerate(lines) if line != self._told[place]]
-                self._write([lines[place].text(self._pace(place)) for place in news])
+                self._write([self._plain(place) for place in news])
                 self._written_s, self._told = now_s, list(lines)
 
-    def _pace(self, place: int) -> str:
-        """`4.2 files/s, 0:11 left`; once all is done, how fast that was."""
+    def _every_s(self) -> float:
+        return FIRST_EVERY_S if self._seconds() < FIRST_S else PLAIN_EVERY_S
+
+    def _plain(self, place: int) -> str:
+        per_second, left_s = self._pace(place)
+        return self._lines[place].text(pace_told(per_second, self._lines[place].unit, left_s))
+
+    def _row(self, place: int) -> Row:
+        line = self._lines[place]
+        per_second, left_s = self._pace(place)
+        return Row(line.title, line.told(), line.part(), per_second, line.unit, left_s)
+
+    def _pace(self, place: int) -> tuple[float, float | None]:
+        """Units per second and the seconds left; once all is done, how fast that was."""
         line, pace, now_s = self._lines[place], self._paces[place], time.monotonic()
         if line.done == line.total:
-            return rate_told(pace.on_average(), line.unit)
-        left_s = pace.left_s(now_s, line.total)
-        left = "" if left_s is None else f"{clock(left_s)} left"
-        return ", ".join(filter(None, [rate_told(pace.per_second(now_s), line.unit), left]))
+            return pace.on_average(), None
+        return pace.per_second(now_s), pace.left_s(now_s, line.total)
 
     def _seconds(self) -> float:
         return time.monotonic() - self._began_s
@@ -119,18 +135,6 @@ class Board:
         """At once, so that no other writer comes between them."""
         self._stream.write("".join(f"{line}\n" for line in lines))
         self._stream.flush()
-
-    def _refresh(self) -> None:
-        for place, line in enumerate(self._lines):
-            if place == len(self._bars.task_ids):
-                self._bars.add_task(line.title, total=line.total, told=line.told(), pace="")
-            self._bars.update(
-                self._bars.task_ids[place],
-                completed=line.done,
-                total=line.total,
-                told=line.told(),
-                pace=self._pace(place),
-            )
 
 
 class Progress:
@@ -177,20 +181,3 @@ class Progress:
 
 def _number(value: float) -> str:
     return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.1f}"
-
-
-def _bars(stream: TextIO) -> Any:
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-    from rich.table import Column
-
-    console = Console(file=stream)
-    columns = [
-        TextColumn("{task.description}", style="bold", markup=False, table_column=Column(no_wrap=True)),
-        BarColumn(bar_width=20 if console.width >= 100 else 6),
-        TextColumn("{task.fields[told]}", markup=False, table_column=Column(no_wrap=True)),
-        TextColumn("{task.fields[pace]}", markup=False, table_column=Column(no_wrap=True)),
-    ]
-    if console.width >= 100:  # what is done and left matters more
-        columns.append(TimeElapsedColumn())
-    return Progress(*columns, console=console)

@@ -72,11 +72,18 @@ class Pace:
         return max(0.0, total - done) / rate if is_sure else None
 
 
+def pace_told(per_second: float, unit: str, left_s: float | None) -> str:
+    """`4.2 files/s, 0:11 left`; without a unit `4.2/s, 0:11 left`."""
+    left = "" if left_s is None else f"{clock(left_s)} left"
+    return ", ".join(filter(None, [rate_told(per_second, unit), left]))
+
+
 def rate_told(per_second: float, unit: str) -> str:
     """`4.2 files/s`; slow work is told per minute, where a rate per second would read 0.0. Empty before any."""
     if per_second <= 0:
         return ""
-    return f"{per_second:.1f} {unit}/s" if per_second >= 0.5 else f"{60 * per_second:.1f} {unit}/min"
+    of = f" {unit}" if unit else ""
+    return f"{per_second:.1f}{of}/s" if per_second >= 0.5 else f"{60 * per_second:.1f}{of}/min"
 
 
 def clock(seconds: float) -> str:

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
+import time
+import urllib.request
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import moving_square, write_video
 
+from curate.errors import BadInput
 from pipelines.curate import main as curate
+from pipelines.engine import RayConfig, start_ray
 from pipelines.recaption import main as recaption
 from pipelines.shard import main as shard
 
@@ -103,13 +109,48 @@ def test_submitted_job(films: Path, tmp_path: Path) -> None:
     assert (tmp_path / "dataset" / "clips" / "part-00000.parquet").exists()
 
 
-def wait_for_port(port: int, process: subprocess.Popen) -> None:
-    import socket
-    import time
+@pytest.mark.slow
+def test_a_ray_that_a_job_starts_serves_its_metrics_where_it_was_told(films: Path, tmp_path: Path) -> None:
+    """The process outlives its job here: Ray ends with it, and what was counted last is noted after a few seconds."""
+    with socket.create_server(("", 0)) as free:
+        port = free.getsockname()[1]
+    words = [
+        "--input", films, "--dataset", tmp_path, "--clip.model=off", "--engine=ray", "--ray.num_cpus=2",
+        "--ray.object_store_gib=0.1", f"--ray.metrics_port={port}",
+    ]  # fmt: skip
+    job = "import sys; from pipelines.curate import main; main(sys.argv[1:]); sys.stdin.read()"
+    process = subprocess.Popen([sys.executable, "-c", job, *map(str, words)], cwd=ROOT, stdin=subprocess.PIPE)
+    counted = r'ray_reelmill_files_total\{.*outcome="ok".*stage="commit".*\} 7\.0'  # a copy among them
+    try:
+        wait_for_port(port, process)
+        until = time.monotonic() + 120
+        while True:
+            served = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10).read().decode()
+            if re.search(counted, served):
+                break
+            assert process.poll() is None, "the job ended"
+            assert time.monotonic() < until, re.findall("ray_reelmill_files_total.*", served)
+            time.sleep(0.5)
+    finally:
+        process.communicate(timeout=120)  # it reads that there is no more, and ends
+    assert process.returncode == 0
 
+
+def test_a_port_that_is_taken_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ray.is_initialized", lambda: False)  # other tests may have one
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with socket.create_server(("", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(BadInput, match=f"cannot serve its metrics at port {port} .*Choose a free one"):
+            start_ray(RayConfig(metrics_port=port))
+    with pytest.raises(BadInput, match="at port 99999 "):
+        start_ray(RayConfig(metrics_port=99_999))
+
+
+def wait_for_port(port: int, process: subprocess.Popen) -> None:
     until = time.monotonic() + 90
     while time.monotonic() < until:
-        assert process.poll() is None, "ray start ended"
+        assert process.poll() is None, "the process that starts Ray ended"
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 return
