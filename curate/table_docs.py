@@ -60,7 +60,7 @@ A dataset is a folder, local or `s3://`, of Parquet tables that any reader opens
 on disk and on S3):
 
 ```
-reelmill query --dataset films.reel "SELECT reason, count(*) FROM decisions GROUP BY ALL"
+reelmill query --dataset films.reel "SELECT split_part(reason, ' ', 1) AS rule, count(*) FROM decisions GROUP BY ALL"
 duckdb      SELECT camera, avg(motion) FROM 'films.reel/clips/*.parquet' GROUP BY ALL
 polars      pl.scan_parquet("films.reel/captions/*.parquet").filter(pl.col("chosen"))
 pandas      pd.read_parquet("films.reel/clips", columns=["clip_id", "motion"])

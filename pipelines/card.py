@@ -81,6 +81,12 @@ def card(config: CardConfig) -> None:
         print(
             f"The Hub cannot read {table}/ as an older Reelmill wrote it: run `reelmill compact` before you upload."
         )
+    if found.stale:
+        places = ", ".join(f"{n:,} in {name}" for name, n in found.stale.items())
+        print(
+            f"Clips that are rejected since still lie in the dataset ({places}): `reelmill shard`, then "
+            "`reelmill encode`, take them out."
+        )
     print(uploading(dataset, found.by_hand))
     unknown = [option for option in ("license", "source") if getattr(config, option) is None]
     if unknown:

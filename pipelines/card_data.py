@@ -24,26 +24,31 @@ class Figures:
 
     Attributes:
         configs: what the Hub is told of the tables; see pipelines.card_hub.
-        counts: files, hours of footage, clips, kept clips, hours kept, clips in shards.
+        counts: files, hours of footage; clips, those that are kept, rejected and undecided (no decision has seen them
+            yet), and hours of all and of the kept.
         funnel: stages as `pipelines.report_data.funnel` gives them.
-        durations: seconds of clips that are kept, in 5, 25, 50, 75 and 95 % of them not exceeded; null without any.
+        is_decided: decisions/ exists. Durations, sizes, samples and what is unscored are of kept clips then, and of
+            all clips before.
+        durations: seconds that 5, 25, 50, 75 and 95 % of the clips do not exceed; null without any.
         aspects, lengths: the answers of these examples of `reelmill query`.
-        sizes: WIDTHxHEIGHT in pixels and clips: the most frequent sizes of kept clips.
+        sizes: WIDTHxHEIGHT in pixels and clips: the most frequent sizes.
         captioners: captioner, model, revision, prompt and captions of each.
         hashes: table -> hashes of the configurations that made its rows.
         rules: those that made decisions/; null without decisions, or if they do not tell.
         by_hand: clips that a person kept, those of them that the rules would have rejected, and clips that a
             person rejected: `{kept, in_spite, rejected}`.
         languages: languages of the captions.
-        unscored: score -> kept clips without it, of the scores that guard against unsafe or unlike content.
+        unscored: score -> clips without it, of the scores that guard against unsafe or unlike content.
         failed: captions without a text.
-        flags: remarks on captions.
-        samples: a few kept clips with a chosen caption.
-        bins: for the plots: {"seconds": [(second, kept, rejected)], "words": [(kind, words, captions)]}.
+        flags: flag of captions with a text -> how many have it, the most frequent first.
+        stale: configuration of `configs` -> clips that lie in it and are rejected since, where there are any.
+        samples: a few clips with a chosen caption.
+        bins: for the plots: {"seconds": [(second, kept, rejected, undecided)], "words": [(kind, words, captions)]}.
     """
 
     configs: dict[str, str]
     counts: dict[str, Any]
+    is_decided: bool
     funnel: list[dict[str, Any]]
     durations: list[float] | None
     aspects: list[dict[str, Any]]
@@ -56,7 +61,8 @@ class Figures:
     languages: list[str]
     unscored: dict[str, int]
     failed: int
-    flags: list[str]
+    flags: dict[str, int]
+    stale: dict[str, int]
     samples: list[dict[str, Any]]
     bins: dict[str, list[tuple[Any, ...]]]
 
@@ -67,12 +73,14 @@ def gather(dataset: Dataset, tables: duckdb.DuckDBPyConnection) -> Figures:
     def ask(sql: str, *needs: str) -> list[dict[str, Any]]:
         return rows_of(tables, sql) if views_of(tables) >= set(needs) else []
 
-    kept = "coalesce(keep, true)"  # without decisions nothing is rejected
+    is_decided = "decisions" in views_of(tables)
+    told = "keep" if is_decided else "true"  # the clips that the figures are of
     counts = ask(
-        f"""
-        SELECT count(*) AS clips, count(*) FILTER ({kept}) AS kept,
-               coalesce(sum(end_s - start_s) FILTER ({kept}), 0) / 3600 AS hours_kept,
-               count(shard) AS in_shards
+        """
+        SELECT count(*) AS clips, count(*) FILTER (keep) AS kept, count(*) FILTER (NOT keep) AS rejected,
+               count(*) FILTER (keep IS NULL) AS undecided,
+               coalesce(sum(end_s - start_s), 0) / 3600 AS hours_found,
+               coalesce(sum(end_s - start_s) FILTER (keep), 0) / 3600 AS hours_kept
         FROM dataset
         """
     )[0]
@@ -81,10 +89,10 @@ def gather(dataset: Dataset, tables: duckdb.DuckDBPyConnection) -> Figures:
         "sources",
     )[0]
     quantiles = ask(
-        f"SELECT quantile_disc(round(end_s - start_s, 2), [0.05, 0.25, 0.5, 0.75, 0.95]) AS q FROM dataset WHERE {kept}"
+        f"SELECT quantile_disc(round(end_s - start_s, 2), [0.05, 0.25, 0.5, 0.75, 0.95]) AS q FROM dataset WHERE {told}"
     )
     sizes = (
-        f"SELECT width || '×' || height AS size, count(*) AS clips FROM dataset WHERE {kept} GROUP BY size"
+        f"SELECT width || '×' || height AS size, count(*) AS clips FROM dataset WHERE {told} GROUP BY size"
     )
     captioners = """
         SELECT captioner, model, revision, prompt_id, count(*) AS captions
@@ -96,6 +104,7 @@ def gather(dataset: Dataset, tables: duckdb.DuckDBPyConnection) -> Figures:
     return Figures(
         configs=configs(dataset),
         counts=counts,
+        is_decided=is_decided,
         funnel=funnel(tables),
         durations=quantiles[0]["q"],
         aspects=ask(ASPECTS.sql, "decisions"),
@@ -124,25 +133,41 @@ def gather(dataset: Dataset, tables: duckdb.DuckDBPyConnection) -> Figures:
             row["lang"]
             for row in ask("SELECT DISTINCT lang FROM captions WHERE lang IS NOT NULL ORDER BY 1", "captions")
         ],
-        unscored=ask(f"SELECT {nulls} FROM dataset WHERE {kept}")[0],
+        unscored=ask(f"SELECT {nulls} FROM dataset WHERE {told}")[0],
         failed=sum(
             row["n"] for row in ask("SELECT count(*) AS n FROM captions WHERE text IS NULL", "captions")
         ),
-        flags=[
-            row["flag"]
-            for row in ask("SELECT DISTINCT unnest(flags) AS flag FROM captions ORDER BY 1", "captions")
-        ],
+        flags={
+            row["flag"]: row["n"]
+            for row in ask(
+                "SELECT flag, count(DISTINCT caption_id) AS n "
+                "FROM (SELECT caption_id, unnest(flags) AS flag FROM captions WHERE text IS NOT NULL) "
+                "GROUP BY flag ORDER BY n DESC, flag",
+                "captions",
+            )
+        },
+        stale={
+            row["name"]: row["n"]
+            for view, name in (("shards", "'shards'"), ("latents", "'latents-' || vae_id"))
+            for row in ask(
+                f"SELECT {name} AS name, count(DISTINCT clip_id) AS n FROM {view} JOIN decisions USING (clip_id) "
+                "WHERE NOT keep AND shard IS NOT NULL GROUP BY 1 ORDER BY 1",
+                view,
+                "decisions",
+            )
+        },
         samples=ask(
             f"SELECT clip_id, end_s - start_s AS seconds, camera, {text} AS text FROM dataset "
-            f"WHERE {kept} AND {text} IS NOT NULL ORDER BY md5(clip_id) LIMIT 5",
+            f"WHERE {told} AND {text} IS NOT NULL ORDER BY md5(clip_id) LIMIT 5",
             "captions",
         ),
         bins={
             "seconds": [
                 tuple(row.values())
                 for row in ask(
-                    f"SELECT least(floor(end_s - start_s), 60)::INT AS second, count(*) FILTER ({kept}) AS kept, "
-                    f"count(*) FILTER (NOT {kept}) AS rejected FROM dataset GROUP BY 1 ORDER BY 1"
+                    "SELECT least(floor(end_s - start_s), 60)::INT AS second, count(*) FILTER (keep) AS kept, "
+                    "count(*) FILTER (NOT keep) AS rejected, count(*) FILTER (keep IS NULL) AS undecided "
+                    "FROM dataset GROUP BY 1 ORDER BY 1"
                 )
             ],
             "words": [

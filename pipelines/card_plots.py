@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from pipelines.card_data import Figures
 
-KEPT, REJECTED = "#2a78d6", "#c3c2b7"
+KEPT, REJECTED, UNDECIDED = "#2a78d6", "#c3c2b7", "#e8c468"
 
 
 def plots(figures: Figures) -> dict[str, bytes]:
@@ -25,11 +25,15 @@ def plots(figures: Figures) -> dict[str, bytes]:
 def _durations(figures: Figures) -> Figure:
     figure, axes = _empty()
     seconds = [row[0] for row in figures.bins["seconds"]]
-    kept = [row[1] for row in figures.bins["seconds"]]
-    rejected = [row[2] for row in figures.bins["seconds"]]
     at = [second + 0.5 for second in seconds]
-    axes.bar(at, kept, 0.9, color=KEPT, label="kept")
-    axes.bar(at, rejected, 0.9, bottom=kept, color=REJECTED, label="rejected")
+    below = [0] * len(seconds)
+    for column, (label, colour) in enumerate(
+        (("kept", KEPT), ("rejected", REJECTED), ("not decided yet", UNDECIDED)), 1
+    ):
+        counts = [row[column] for row in figures.bins["seconds"]]
+        if any(counts):
+            axes.bar(at, counts, 0.9, bottom=below, color=colour, label=label)
+        below = [low + count for low, count in zip(below, counts, strict=True)]
     axes.set_xlabel(
         "length of the clip in seconds" + (", 60 and more in the last bar" if 60 in seconds else "")
     )

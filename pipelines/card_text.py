@@ -10,6 +10,8 @@ import yaml
 
 from curate.tables import CLIPS
 from pipelines.card import MADE_WITH
+from pipelines.card_flags import MEANINGS
+from pipelines.card_markdown import Code, are, counted, cut, escaped, table, were
 
 if TYPE_CHECKING:
     from curate.decide import Range
@@ -29,25 +31,9 @@ _ABOUT = {
     "captions": "one row per caption, with what made it and how well it fits its clip",
     "decisions": "one row per shot: kept or not, and why",
     "sources": "one row per input file",
-    "shards": "where each kept clip lies in the tars",
+    "shards": "where each clip lies that was cut and packed into the tars",
 }
 UNKNOWN = "unknown"
-
-
-def escaped(text: Any) -> str:
-    """`text` as Markdown that shows it as it is, on one line, in a table or out of one."""
-    plain = " ".join(str(text).split())
-    plain = plain.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    plain = re.sub(r"([\\`*_\[\]|~$!#])", r"\\\1", plain)
-    # A colon of an address as an entity, so that no address in a caption becomes a link.
-    return re.sub(r"(?i)(https?|ftp|mailto|www)([:.])", lambda m: f"{m[1]}&#{ord(m[2])};", plain)
-
-
-class Code(str):
-    """Markdown that shows its text as code; what could end it, or a table's cell, is left out."""
-
-    def __new__(cls, text: Any) -> Code:
-        return super().__new__(cls, "`" + re.sub(r"[`|\s]+", " ", str(text)) + "`")
 
 
 def render(config: CardConfig, figures: Figures, pictures: Sequence[str]) -> str:
@@ -58,10 +44,10 @@ def render(config: CardConfig, figures: Figures, pictures: Sequence[str]) -> str
         f"# {escaped(name)}\n",
         _summary(figures),
         "## Tables\n",
-        _table(
+        table(
             ["configuration", "files", "what it holds"],
             [
-                [Code(c), Code(path), _ABOUT.get(c, "latents of the kept clips")]
+                [Code(c), Code(path), _about(c, figures.stale.get(c, 0))]
                 for c, path in figures.configs.items()
             ],
         ),
@@ -75,11 +61,17 @@ def render(config: CardConfig, figures: Figures, pictures: Sequence[str]) -> str
     ]
     if figures.samples:
         rows = [
-            [Code(r["clip_id"]), f"{r['seconds']:.1f}", r["camera"], _cut(r["text"])] for r in figures.samples
+            [Code(r["clip_id"]), f"{r['seconds']:.1f}", r["camera"], cut(r["text"])] for r in figures.samples
         ]
-        parts += ["## Some captions\n", _table(["clip", "seconds", "camera", "caption"], rows)]
+        parts += ["## Some captions\n", table(["clip", "seconds", "camera", "caption"], rows)]
     parts += ["## Limitations\n", _limitations(config, figures)]
     return "\n".join(parts)
+
+
+def _about(name: str, stale: int) -> str:
+    """What a configuration holds; `stale`: clips in it that are rejected since."""
+    told = _ABOUT.get(name, "where the latents of each clip lie that was encoded")
+    return f"{told}; {counted(stale, 'clip')} of these {are(stale)} rejected since" if stale else told
 
 
 def _name(config: CardConfig) -> str:
@@ -87,7 +79,7 @@ def _name(config: CardConfig) -> str:
 
 
 def _header(config: CardConfig, figures: Figures, name: str) -> str:
-    count = figures.counts["kept"]
+    count = figures.counts["kept" if figures.is_decided else "clips"]
     header: dict[str, Any] = {
         "license": config.license or UNKNOWN,
         "pretty_name": name,
@@ -109,10 +101,16 @@ def _config(table: str, path: str) -> dict[str, Any]:
 
 def _summary(figures: Figures) -> str:
     counts = figures.counts
-    return (
-        f"{counts['kept']:,} clips ({_time(counts['hours_kept'])}) kept of {counts['clips']:,} found in "
-        f"{counts['files']:,} files (footage: {_time(counts['hours'])}). {MADE_WITH}\n"
-    )
+    found = f"found in {counted(counts['files'], 'file')} (footage: {_time(counts['hours'])})"
+    if not figures.is_decided:
+        return (
+            f"{counted(counts['clips'], 'clip')} ({_time(counts['hours_found'])}) {found}, not decided yet: "
+            f"nobody has said which to keep. {MADE_WITH}\n"
+        )
+    parts = [f"{counts['kept']:,} kept ({_time(counts['hours_kept'])})", f"{counts['rejected']:,} rejected"]
+    if counts["undecided"]:
+        parts.append(f"{counts['undecided']:,} not decided yet")
+    return f"{counted(counts['clips'], 'clip')} {found}: {', '.join(parts)}. {MADE_WITH}\n"
 
 
 def _time(hours: float | None) -> str:
@@ -131,14 +129,14 @@ def _provenance(config: CardConfig, figures: Figures) -> str:
         f"- Homepage: {escaped(config.homepage or UNKNOWN)}",
         f"- Contact: {escaped(config.contact or UNKNOWN)}",
     ]
-    for table, told in (("clips", "analysis"), ("decisions", "decision")):
-        hashes = ", ".join(Code(value) for value in figures.hashes[table])
+    for name, told in (("clips", "analysis"), ("decisions", "decision")):
+        hashes = ", ".join(Code(value) for value in figures.hashes[name])
         lines.append(f"- Hash of the {told} configuration: {hashes or UNKNOWN}")
     text = "\n".join(lines) + "\n"
     if figures.captioners:
         header = ["captioner", "model", "revision", "prompt", "captions"]
         keys = ["captioner", "model", "revision", "prompt_id", "captions"]
-        text += "\nCaptions were made by:\n\n" + _table(
+        text += "\nCaptions were made by:\n\n" + table(
             header, [[row[k] for k in keys] for row in figures.captioners]
         )
     return text
@@ -156,7 +154,7 @@ def _kept(figures: Figures) -> str:
             if kept.min is not None or kept.max is not None
         ]
         parts.append("By rule, from the scores of a clip:\n")
-        parts.append(_table(["score", "kept are clips with", "clips without that score are"], rows))
+        parts.append(table(["score", "kept are clips with", "clips without that score are"], rows))
         copies, semantic = figures.rules.copies, figures.rules.semantic
         lines = [
             f"Near copies: {f'rejected, if up to {copies.max_bits:g} of 64 bits differ' if copies.near else 'kept'}.",
@@ -174,8 +172,9 @@ def _kept(figures: Figures) -> str:
     if not by_hand["kept"] + by_hand["rejected"]:
         parts.append("Nobody decided on a clip by hand.\n")
     else:
+        against = f" ({by_hand['in_spite']:,} against the rules)" if by_hand["in_spite"] else ""
         parts.append(
-            f"By hand, {by_hand['kept']:,} clips were kept, {by_hand['in_spite']:,} of them against the rules, and "
+            f"By hand, {counted(by_hand['kept'], 'clip')} {were(by_hand['kept'])} kept{against} and "
             f"{by_hand['rejected']:,} rejected; `override` says so.\n"
         )
     return "\n".join(parts)
@@ -193,60 +192,57 @@ def _figures(figures: Figures, pictures: Sequence[str]) -> str:
         [stage["name"], f"{stage['total']:,}", ", ".join(f"{p['n']:,} {p['name']}" for p in stage["parts"])]
         for stage in figures.funnel
     ]
-    parts = [_table(["stage", "in", "of these"], stages)] if stages else []
+    parts = [table(["stage", "in", "of these"], stages)] if stages else []
     if figures.durations is not None:
         p5, p25, median, p75, p95 = (f"{value:.1f}" for value in figures.durations)
         parts.append(
-            f"Kept clips last {median} seconds in the median; half of them {p25} to {p75}, nine in ten {p5} to {p95}.\n"
+            f"{'Kept clips' if figures.is_decided else 'Clips'} last {median} seconds in the median; "
+            f"half of them {p25} to {p75}, nine in ten {p5} to {p95}.\n"
         )
     for title, rows in (
         ("Shapes", figures.aspects),
-        ("Most frequent sizes of kept clips, in pixels", figures.sizes),
+        (f"Most frequent sizes of {'kept ' if figures.is_decided else ''}clips, in pixels", figures.sizes),
         ("Words of a caption", figures.lengths),
     ):
         if rows:
             names = [name.replace("_", " ") for name in rows[0]]
-            parts.append(f"{title}:\n\n{_table(names, [list(row.values()) for row in rows])}")
+            parts.append(f"{title}:\n\n{table(names, [list(row.values()) for row in rows])}")
     told = {"durations.png": "Lengths of the clips", "words.png": "Words of the captions"}
     parts += [f"![{told[picture]}](card/{picture})\n" for picture in pictures]
     return "\n".join(parts)
 
 
 def _limitations(config: CardConfig, figures: Figures) -> str:
-    kept, lines = figures.counts["kept"], []
+    counts = figures.counts
+    lines, told_of = [], counts["kept" if figures.is_decided else "clips"]
     if config.license is None or config.source is None:
         lines.append("Licence or origin of the footage is unknown: find out before you use or pass it on.")
-    if "decisions" not in figures.configs:
-        lines.append("Nothing has been rejected yet: every clip counts as kept.")
+    if counts["undecided"]:
+        lines.append(
+            f"{counts['undecided']:,} of {counted(counts['clips'], 'clip')} {are(counts['undecided'])} not decided "
+            "yet: neither kept nor rejected."
+        )
+    if figures.stale:
+        places = " and ".join(f"{n:,} in {Code(name)}" for name, n in figures.stale.items())
+        lines.append(
+            f"Clips that are rejected since still lie there: {places}. Take the clips that `decisions` keep."
+        )
     if any(row["captioner"] != "sidecar" for row in figures.captioners):
         lines.append(
             "Captions other than those of kind `original` were written by models and not checked by people."
         )
     if figures.failed:
         lines.append(f"Captions without a text: {figures.failed:,}; `status` and `error` say why.")
-    lines += [f"The captioner remarks: {escaped(flag)}" for flag in figures.flags]
     for score, told in (
         ("nsfw", "not rated for unsafe content"),
         ("clip_text_sim", "not compared with a caption of their source"),
     ):
         if missing := figures.unscored[score]:
-            lines.append(f"{missing:,} of {kept:,} kept clips were {told} (`{score}` is null).")
+            of = counted(told_of, "kept clip" if figures.is_decided else "clip")
+            lines.append(f"{missing:,} of {of} {were(missing)} {told} (`{score}` is null).")
     lines.append("Whether people shown or heard agreed to it is not recorded.")
-    return "\n".join(f"- {line}" for line in lines) + "\n"
-
-
-def _cut(text: str, most: int = 300) -> str:
-    return text if len(text) <= most else text[: most - 1] + "…"
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    cells = [list(header), ["---"] * len(header), *[[_cell(value) for value in row] for row in rows]]
-    return "\n".join("| " + " | ".join(row) + " |" for row in cells) + "\n"
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, Code):
-        return value
-    if isinstance(value, int) and not isinstance(value, bool):
-        return f"{value:,}"
-    return "–" if value is None else escaped(value)
+    text = "\n".join(f"- {line}" for line in lines) + "\n"
+    if figures.flags:
+        rows = [[Code(flag), n, MEANINGS.get(flag)] for flag, n in figures.flags.items()]
+        text += "\nFlags of captions:\n\n" + table(["flag", "captions", "what it means"], rows)
+    return text

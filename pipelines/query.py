@@ -1,9 +1,9 @@
 """The tables of a dataset in SQL, through DuckDB.
 
-    reelmill query --dataset films.reel                                    # a prompt; piped: what is there
-    reelmill query --dataset films.reel "SELECT reason, count(*) FROM decisions GROUP BY ALL"
+    reelmill query --dataset films                                         # a prompt; piped: what is there
+    reelmill query --dataset films "SELECT split_part(reason, ' ', 1) AS rule, count(*) FROM decisions GROUP BY ALL"
     reelmill query --dataset s3://bucket/films --out kept.csv "SELECT * FROM dataset WHERE keep"
-    reelmill query --dataset films.reel --example 3 --format json | jq
+    reelmill query --dataset films --example 3 --format json | jq
 
 Every table is a view; `dataset` joins them, one row per clip. Nothing is copied: DuckDB reads the Parquet, and
 cannot write to it.
@@ -47,16 +47,17 @@ class QueryConfig:
     Attributes:
         dataset: folder or URI of the dataset.
         sql: what to ask, in DuckDB's SQL.
-        format: how to print the answer; csv and json print all rows. For Parquet give `out`.
+        format: how to print the answer; csv and json print all rows. For Parquet give `out`, whose name alone says
+            its format.
         out: local file to write the answer to (.csv, .parquet or .json) instead of printing it.
         max_rows: most rows to print in a table.
         examples: list ten questions that are often asked, with their SQL.
         example: run the example of that number instead of `sql`.
 
     Example:
-        reelmill query --dataset films.reel "SELECT reason, count(*) FROM decisions GROUP BY ALL"
-        reelmill query --dataset films.reel --out kept.parquet "FROM dataset WHERE keep AND motion > 2"
-        reelmill query --dataset films.reel --example 3
+        reelmill query --dataset films "SELECT split_part(reason, ' ', 1) AS rule, count(*) FROM decisions GROUP BY ALL"
+        reelmill query --dataset films --out kept.parquet "FROM dataset WHERE keep AND motion > 2"
+        reelmill query --dataset films --example 3
     """
 
     dataset: str
@@ -92,7 +93,7 @@ def query(config: QueryConfig) -> None:
     sql = _piped() if sql is None else sql
     if sql is None and not is_plain:
         raise BadInput("there is nothing to write: give SQL, or --example with a number.")
-    out = target(config.out, dataset)
+    out = target(config.out, dataset, config.format)
     with scratch(out, config.format) as file, connect(dataset, file) as connection:
         if sql is None:
             print(overview(connection))
@@ -108,11 +109,10 @@ def _answer(
     connection: duckdb.DuckDBPyConnection, sql: str, max_rows: int, file: Path | None, example: Example | None
 ) -> int:
     """Print the answer to `sql`, which may be that of `example`, or write it to `file`; returns the rows written."""
-    from pipelines.query_answer import show, write
+    from pipelines.query_answer import one_question, own_tables, show, write
 
-    if not connection.extract_statements(sql):
-        raise BadInput("the SQL is empty; leave it out for a prompt, or for a list of the views.")
-    answer = connection.sql(sql)
+    one_question(connection.extract_statements(sql))
+    answer = connection.sql(own_tables(sql))
     if answer is None and file is not None:
         raise BadInput("the SQL has no rows to write.")
     if file is not None:
@@ -120,7 +120,7 @@ def _answer(
     if example is not None:
         print(f"{example.heading()}\n")
     if answer is not None:  # a statement such as CREATE TABLE has none
-        show(answer, max_rows, empty=example.empty if example else None)
+        show(answer, max_rows, example)
     return 0
 
 

@@ -9,7 +9,7 @@ import shutil
 import sys
 import tempfile
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import duckdb
 
     from curate.dataset import Dataset
+    from pipelines.query_examples import Example
 
 Answer = TypeVar("Answer")
 _FORMATS = {
@@ -31,42 +32,79 @@ _FORMATS = {
     ".json": "FORMAT json, ARRAY true",
 }
 _FEW_ROWS = 8  # that many can be read down
-_LONGEST = 400  # characters of a value that is printed down
+_SHOW_TABLES = re.compile(r"\s*SHOW\s+TABLES\s*;?\s*", re.IGNORECASE)
+# The views of the dataset and the tables of the session, without the empty stand-ins for what the dataset lacks.
+_NAMES = """
+SELECT view_name AS name, view_oid AS oid FROM duckdb_views()
+WHERE NOT internal AND NOT temporary AND view_name <> 'answer_rows'
+UNION ALL SELECT table_name, table_oid FROM duckdb_tables()
+"""
+# Kinds of statements that have an answer; MULTI is PIVOT.
+_QUESTIONS = ("SELECT", "MULTI", "EXPLAIN", "EXECUTE", "CALL", "PRAGMA")
+_LONGEST, _LONGEST_TEXT = 400, 2000  # characters of a value that is printed down; of one that is to be read
 
 
-def show(answer: duckdb.DuckDBPyRelation, max_rows: int, *, empty: str | None = None) -> None:
-    """Print an answer as a table, or `empty` where it has no rows; control characters of captions are shown as text.
+def one_question(statements: Sequence[duckdb.Statement]) -> None:
+    """Raises BadInput unless the last statement alone can have an answer; those before it may make tables."""
+    if not statements:
+        raise BadInput("the SQL is empty; leave it out for a prompt, or for a list of the views.")
+    unheard = [number for number, one in enumerate(statements[:-1], 1) if one.type.name in _QUESTIONS]
+    if unheard:
+        raise BadInput(
+            f"the SQL has {len(statements)} statements, and the answer of number {unheard[0]} would be lost: "
+            "ask one question at a time, or at the prompt, which answers each."
+        )
 
-    A few rows that are too wide for the terminal are printed down, a column a line, so that none is hidden.
+
+def own_tables(sql: str) -> str:
+    """`sql`, or for SHOW TABLES what lists the dataset's views and the session's tables alone."""
+    return f"SELECT name FROM ({_NAMES}) ORDER BY name" if _SHOW_TABLES.fullmatch(sql) else sql
+
+
+def show(answer: duckdb.DuckDBPyRelation, max_rows: int, example: Example | None = None) -> None:
+    """Print an answer, which may be that of `example`, as a table; control characters of captions are shown as text.
+
+    A few rows that are too wide for the terminal are printed down, a column a line, so that none is hidden. So are all
+    rows of an example that is to be read down; one without rows says what that means.
     """
     width = shutil.get_terminal_size((160, 24)).columns
     with redirect_stdout(io.StringIO()) as drawn:
         answer.show(max_rows=max_rows, max_width=width)
     table = drawn.getvalue().rstrip()
-    if empty is not None and re.search(r"^ *0 rows", table, re.MULTILINE):
-        print(empty)
+    if example is not None and re.search(r"^ *0 rows", table, re.MULTILINE):
+        print(example.empty)
         return
-    if not re.search(r"\d columns \(\d+ shown\)", table.rpartition("└")[2]):
+    read_down = example is not None and example.is_read_down
+    if not read_down and not re.search(r"\d columns \(\d+ shown\)", table.rpartition("└")[2]):
         print(table)
         return
-    rows = answer.limit(_FEW_ROWS + 1).project("CAST(COLUMNS(*) AS VARCHAR)").fetchall()
-    if len(rows) > _FEW_ROWS:
+    most = max_rows if read_down else _FEW_ROWS
+    rows = answer.limit(most + 1).project("CAST(COLUMNS(*) AS VARCHAR)").fetchall()
+    if read_down:
+        _print_down(answer.columns, rows[:most], _LONGEST_TEXT, width)
+        print(f"Rows: {len(rows)}." if len(rows) <= most else f"Rows: {most} of more; see --max_rows.")
+    elif len(rows) > most:
         print(f"{table}\nColumns are hidden: name fewer, widen the terminal, or print with --format csv.")
-        return
-    names = [_plain(name) for name in answer.columns]
+    else:
+        _print_down(answer.columns, rows, _LONGEST, width)
+        told = f"{len(answer.columns)} columns are wider than this terminal"
+        print(f"Rows: {len(rows)}, printed down: {told}.")
+
+
+def _print_down(
+    columns: Sequence[str], rows: Sequence[Sequence[str | None]], longest: int, width: int
+) -> None:
+    """Print rows as a block each, a column a line; values are cut after `longest` characters."""
+    names = [_plain(name) for name in columns]
+    indent = max(map(len, names))
     for row in rows:
         for name, value in zip(names, row, strict=True):
-            print(_line(name, "NULL" if value is None else value, max(map(len, names)), width))
+            text = "NULL" if value is None else value
+            cut = text if len(text) <= longest else text[: longest - 1] + "…"
+            first, next_ones = f"{name:<{indent}}  ", " " * (indent + 2)
+            at_least = max(width, indent + 22)
+            print(textwrap.fill(_plain(cut), at_least, initial_indent=first, subsequent_indent=next_ones))
         print()
-    print(f"Rows: {len(rows)}, printed down: {len(names)} columns are wider than this terminal.")
-
-
-def _line(name: str, value: str, indent: int, width: int) -> str:
-    cut = value if len(value) <= _LONGEST else value[: _LONGEST - 1] + "…"
-    first, next_ones = f"{name:<{indent}}  ", " " * (indent + 2)
-    return textwrap.fill(
-        _plain(cut), max(width, indent + 22), initial_indent=first, subsequent_indent=next_ones
-    )
 
 
 def _plain(text: str) -> str:
@@ -89,11 +127,7 @@ def interruptible(connection: duckdb.DuckDBPyConnection, work: Callable[[], Answ
 def overview(connection: duckdb.DuckDBPyConnection) -> str:
     """The views, their rows and columns, and where to begin."""
     lines = []
-    names = """
-        SELECT view_name AS name, view_oid AS oid FROM duckdb_views() WHERE NOT internal AND NOT temporary
-        UNION ALL SELECT table_name, table_oid FROM duckdb_tables() ORDER BY oid
-    """
-    for name in [row["name"] for row in rows_of(connection, names)]:
+    for name in table_names(connection):
         counted = rows_of(connection, f"SELECT count(*) AS n FROM {quoted_name(name)}")
         columns = rows_of(connection, f"SELECT column_name FROM (DESCRIBE {quoted_name(name)})")
         lines.append(f"{name} ({counted[0]['n']:,} rows)")
@@ -101,24 +135,31 @@ def overview(connection: duckdb.DuckDBPyConnection) -> str:
     lines += [
         "",
         "Ask, for example:",
-        "  \"SELECT split_part(reason, ' ', 1) AS why, count(*) FROM decisions GROUP BY ALL ORDER BY 2 DESC\"",
+        "  \"SELECT split_part(reason, ' ', 1) AS rule, count(*) FROM decisions GROUP BY ALL ORDER BY 2 DESC\"",
         '  "SELECT kind, captioner, avg(length(text)) FROM captions GROUP BY ALL"',
         "or see --examples.",
     ]
     return "\n".join(lines)
 
 
+def table_names(connection: duckdb.DuckDBPyConnection) -> list[str]:
+    """The dataset's views, then the session's tables, as they were made."""
+    return [row["name"] for row in rows_of(connection, f"{_NAMES} ORDER BY oid")]
+
+
 def quoted_name(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def target(out: str | None, dataset: Dataset) -> Path | None:
-    """Where --out writes. Raises BadInput where an answer cannot, or must not, be written."""
+def target(out: str | None, dataset: Dataset, kind: str) -> Path | None:
+    """Where --out writes; `kind`: --format. Raises BadInput where an answer cannot, or must not, be written."""
     if out is None:
         return None
     path = Path(out)
     if path.suffix not in _FORMATS:
         raise BadInput(f"cannot tell the format of {out!r}; end its name in {', '.join(_FORMATS)}.")
+    if kind not in ("table", path.suffix[1:]):
+        raise BadInput(f"the name {out!r} says {path.suffix[1:]} and --format {kind}: leave --format away.")
     if not path.parent.is_dir():
         raise BadInput(f"cannot write {out!r}: there is no folder {str(path.parent)!r}.")
     if path.is_dir():

@@ -16,12 +16,16 @@ from curate.errors import BadInput
 
 @dataclass(frozen=True)
 class Example:
-    """A question: its title, what the answer tells and what none means, and the SQL, which runs as it stands."""
+    """A question: its title, what the answer tells and what none means, and the SQL, which runs as it stands.
+
+    `is_read_down`: the answer is text, which a table would cut; it is printed down, a column a line.
+    """
 
     title: str
     tells: str
     sql: str
     empty: str = "No rows."
+    is_read_down: bool = False
 
     def heading(self) -> str:
         """Title and `tells`, to stand above the answer on the terminal."""
@@ -56,15 +60,16 @@ LIMIT 30
 
 REJECTED = Example(
     "Why clips were rejected",
-    "Clips by the first rule that they failed. `only_this` of them would be kept without it; the others fail "
-    "another rule too.",
+    "Clips by the first rule that they failed. `only_this` of them fail no other rule that was looked at: text is "
+    "not read of a clip that another rule rejects, and its copies are not looked for.",
     """
 SELECT split_part(reason, ' ', 1) AS rule,
        count(*) AS clips,
        round(100.0 * count(*) / (SELECT count(*) FROM decisions), 1) AS percent,
        count(*) FILTER (len(reasons) = 1) AS only_this,
-       round(sum(end_s - start_s) / 3600, 2) AS hours,
-       arg_min(reason, clip_id) AS for_example
+       round(sum(end_s - start_s) / 60, 1) AS minutes,
+       arg_min(replace(regexp_replace(reason, '^\\S+ ((copy )?of \\S+ \\((.*)\\))?', '\\3'), ' differ', ''), clip_id)
+           AS for_example
 FROM decisions JOIN clips USING (clip_id)
 WHERE NOT keep
 GROUP BY rule
@@ -122,28 +127,29 @@ ORDER BY camera, times_as_often DESC, clips DESC, word
 
 DISAGREE = Example(
     "Captions that disagree with their clip",
-    "The chosen captions that CLIP finds least like their own clip, against other clips (`clip_margin`; below 0 "
+    "The ten chosen captions that CLIP finds least like their own clip, against other clips (`clip_margin`; below 0 "
     "another clip fits better). Look at one with `reelmill inspect --clip ID`.",
     """
-SELECT clip_id, round(clip_margin, 3) AS margin, round(clip_score, 3) AS score, kind, text
+SELECT text, kind, round(clip_margin, 3) AS margin, round(clip_score, 3) AS score, clip_id
 FROM captions
 WHERE chosen AND kind <> 'original' AND clip_score IS NOT NULL
 ORDER BY clip_margin NULLS LAST, clip_score, caption_id
-LIMIT 20
+LIMIT 10
 """,
     "No chosen caption that a captioner wrote has been compared with its clip: `clip_score` is null.",
+    is_read_down=True,
 )
 
 COPIES = Example(
     "Duplicates",
     "Clips with the most copies; `others` of these come from other files. The copies are rejected in favour "
-    "of `kept_clip`.",
+    "of `kept_clip`; `how` tells how near the first of them is to it.",
     """
 SELECT d.duplicate_of AS kept_clip,
        count(*) AS copies,
        count(*) FILTER (c.source_id <> k.source_id) AS others,
        round(sum(c.end_s - c.start_s), 1) AS seconds,
-       arg_min(d.reason, d.clip_id) AS for_example
+       arg_min(replace(regexp_extract(d.reason, '\\((.*)\\)', 1), ' differ', ''), d.clip_id) AS how
 FROM decisions d
 JOIN clips c ON c.clip_id = d.clip_id
 JOIN clips k ON k.clip_id = d.duplicate_of
@@ -177,9 +183,9 @@ ORDER BY usd DESC NULLS LAST, captioner, model, kind
 )
 
 ASPECTS = Example(
-    "Hours kept by aspect ratio",
-    "Hours found and kept by the nearest usual shape of the picture inside its black borders, and the median of "
-    "its shorter side in pixels.",
+    "Minutes kept by aspect ratio",
+    "Minutes found and kept by the nearest usual shape of the picture inside its black borders, and the median of "
+    "its shorter side in pixels (`lines`).",
     """
 WITH shapes AS (
     SELECT keep, end_s - start_s AS seconds,
@@ -192,13 +198,13 @@ WITH shapes AS (
 SELECT aspect,
        count(*) AS clips,
        count(*) FILTER (keep) AS kept,
-       round(sum(seconds) / 3600, 2) AS hours,
-       round(coalesce(sum(seconds) FILTER (keep), 0) / 3600, 2) AS hours_kept,
+       round(sum(seconds) / 60, 1) AS minutes,
+       round(coalesce(sum(seconds) FILTER (keep), 0) / 60, 1) AS minutes_kept,
        round(100 * coalesce(sum(seconds) FILTER (keep), 0) / sum(seconds), 1) AS percent_kept,
-       quantile_disc(least(w, h), 0.5) AS median_lines
+       quantile_disc(least(w, h), 0.5) AS lines
 FROM shapes
 GROUP BY aspect
-ORDER BY hours_kept DESC, aspect
+ORDER BY minutes_kept DESC, aspect
 """,
     "There are no clips.",
 )
@@ -230,7 +236,7 @@ WITH tars AS (
 SELECT bucket,
        count(*) AS shards,
        sum(clips)::BIGINT AS clips,
-       round(sum(seconds) / 3600, 2) AS hours,
+       round(sum(seconds) / 60, 1) AS minutes,
        round(sum(mb), 1) AS mb,
        round(max(mb), 1) AS largest_mb,
        round(max(mb) / avg(mb), 2) AS to_mean

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 from curate.errors import BadInput
 from curate.tables import TABLES
 from pipelines.query import explained, rows_of
-from pipelines.query_answer import interruptible, overview, quoted_name, show
-from pipelines.query_examples import EXAMPLES, numbered
+from pipelines.query_answer import interruptible, overview, own_tables, quoted_name, show, table_names
+from pipelines.query_examples import EXAMPLES, Example, numbered
 from pipelines.query_views import ADDED
 
 if TYPE_CHECKING:
@@ -86,13 +86,14 @@ def is_complete(text: str) -> bool:
 
 
 def answer(
-    connection: duckdb.DuckDBPyConnection, sql: str, max_rows: int, *, empty: str | None = None
+    connection: duckdb.DuckDBPyConnection, sql: str, max_rows: int, *, example: Example | None = None
 ) -> None:
-    """Run the statements of `sql` and print what each answers; `empty` for no rows, if it is given."""
+    """Run the statements of `sql`, which may be that of `example`, and print what each answers."""
     for statement in connection.extract_statements(sql):
-        found = connection.sql(statement)
+        is_ours = (listed := own_tables(statement.query)) != statement.query
+        found = connection.sql(listed if is_ours else statement)
         if found is not None:
-            show(found, max_rows, empty=empty)
+            show(found, max_rows, example)
 
 
 def command(connection: duckdb.DuckDBPyConnection, text: str, max_rows: int) -> None:
@@ -110,13 +111,24 @@ def command(connection: duckdb.DuckDBPyConnection, text: str, max_rows: int) -> 
         case [".examples" | ".example", number] if number.isdecimal():
             example = numbered(int(number))
             print(f"{example.heading()}\n{example.sql}")
-            answer(connection, example.sql, max_rows, empty=example.empty)
+            answer(connection, example.sql, max_rows, example=example)
         case [name, *_]:
             raise BadInput(f"there is no command {name!r} of that form; .help lists them.")
 
 
 def schema(connection: duckdb.DuckDBPyConnection, name: str) -> str:
-    """The columns of a view, one a line: name, type, meaning and unit, where a table declares them."""
+    """The columns of a view, one a line: name, type, meaning and unit, where a table declares them.
+
+    Raises BadInput for a name that is none of the tables.
+    """
+    names = table_names(connection)
+    known = {
+        *map(str.lower, names),
+        *TABLES,
+        "dataset",
+    }  # `explained` tells how to make those of ours that lack
+    if name.lower() not in known:
+        raise BadInput(f"there is no table {name!r}; there are {', '.join(names)}.")
     columns = rows_of(connection, f"DESCRIBE {quoted_name(name)}")
     told: dict[str, str] = ADDED
     # Of a column that several tables have, `dataset` shows the one of clips, or of the first after it.
@@ -170,7 +182,9 @@ def _readline(connection: duckdb.DuckDBPyConnection) -> Callable[[str], None]:
 
 def _completer(connection: duckdb.DuckDBPyConnection) -> Callable[[str, int], str | None]:
     names = rows_of(
-        connection, "SELECT DISTINCT table_name, column_name FROM duckdb_columns() WHERE NOT internal"
+        connection,
+        "SELECT DISTINCT table_name, column_name FROM duckdb_columns() "
+        "WHERE NOT internal AND database_name <> 'temp'",  # where the stand-ins for absent tables are
     )
     words = {name for row in names for name in row.values()}
     words |= {".tables", ".schema", ".examples", ".help", ".quit"}

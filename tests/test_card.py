@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import matplotlib.image
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from huggingface_hub import DatasetCard
@@ -21,11 +25,18 @@ from small_dataset import HOSTILE, build, clip_id
 
 from curate.dataset import Dataset
 from curate.overrides import put
-from curate.tables import CLIPS
+from curate.tables import CLIPS, TABLES
 from pipelines.card import main
-from pipelines.card_text import escaped
+from pipelines.card_data import gather
+from pipelines.card_flags import MEANINGS
+from pipelines.card_markdown import escaped
 from pipelines.compact import main as compact
 from pipelines.decide import main as decide
+from pipelines.query import connect, rows_of
+from recaption.cleaning.clean import TRIM, UNWRAP
+from recaption.cleaning.wrapping import drop_closing
+from recaption.finish import FOUND_HERE
+from recaption.reading import PART, SUFFIX
 
 ROOT = Path(__file__).resolve().parents[1]
 ROWS = {
@@ -114,7 +125,9 @@ def test_tables_that_the_hub_cannot_read_are_told(tmp_path: Path, capsys) -> Non
 
 
 def test_figures_are_those_of_the_tables(text: str) -> None:
-    assert "5 clips (10.0 seconds) kept of 8 found in 4 files (footage: 16.0 seconds)." in text
+    assert "8 clips found in 4 files (footage: 16.0 seconds): 5 kept (10.0 seconds), 3 rejected. Made" in text
+    assert "not decided" not in text
+    assert "rejected since" not in text
     assert "Kept clips last 2.0 seconds in the median" in text
     assert "- Captions without a text: 1;" in text
     assert "- 2 of 5 kept clips were not compared with a caption of their source" in text
@@ -123,7 +136,7 @@ def test_figures_are_those_of_the_tables(text: str) -> None:
         ["files in", "4", "2 ok, 1 read in part, 1 failed"],
         ["shots found", "8", "5 kept, 1 black ratio, 1 motion, 1 duplicate"],
         ["coca", "embedded", "–", "–", "15"],
-        ["16:9", "8", "5", "0.0", "0.0", "62.5", "72"],
+        ["16:9", "8", "5", "0.3", "0.2", "62.5", "72"],
         ["128×72", "5"],
         ["dense", "coca", "embedded", "10", "0", "6.3", "5", "5", "8"],
         ["b00000000000", "2.0", "pan", HOSTILE],
@@ -163,9 +176,7 @@ def test_the_rules_and_the_words_of_people_are_told(tmp_path: Path, text: str, c
         ["nsfw", "at most 0.5", "kept"],
     ]
     assert "- Near copies: kept.\n- Clips that show the same: kept.\n- `weight` balances clusters" in told
-    assert (
-        "By hand, 2 clips were kept, 1 of them against the rules, and 1 rejected; `override` says so." in told
-    )
+    assert "By hand, 2 clips were kept (1 against the rules) and 1 rejected; `override` says so." in told
     assert "and decisions/ who overruled the rules, and why (override)" in shown
 
 
@@ -263,11 +274,112 @@ def test_before_anything_was_decided(tmp_path: Path, capsys) -> None:
     assert main(["--dataset", dataset.uri]) == 0
     text = dataset.read_bytes("README.md").decode()
     assert [config["config_name"] for config in DatasetCard(text).data.configs] == ["clips", "sources"]
-    assert "Nothing has been rejected yet: every clip counts as kept." in text
+    assert "8 clips (16.0 seconds) found in 4 files (footage: 16.0 seconds), not decided yet" in text
+    assert "- 8 of 8 clips are not decided yet: neither kept nor rejected." in text
+    assert "Clips last 2.0 seconds in the median" in text
+    assert "kept clips" not in text.lower()
+    assert ["128×72", "8"] in cells(text)
+    assert "- 8 of 8 clips were not rated for unsafe content" in text
+    assert "- 3 of 8 clips were not compared with a caption" in text
     assert dataset.files("card") == ["durations.png"]
     assert "language" not in DatasetCard(text).data.to_dict()
     assert main(["--dataset", str(tmp_path / "none")]) == 2
     assert "has no sources table. Run `reelmill curate" in capsys.readouterr().err
+
+
+def changed(dataset: Dataset, table: str, change: Callable[[list[dict[str, Any]]], None]) -> None:
+    """Write `table` anew after `change` of its rows."""
+    rows = dataset.read(table).to_pylist()
+    change(rows)
+    dataset.write(table, pa.Table.from_pylist(rows, schema=TABLES[table]))
+
+
+def test_a_clip_that_is_not_decided_is_neither_kept_nor_rejected(tmp_path: Path) -> None:
+    """Shots that `curate` found after `decide` ran: a0 and b2 here."""
+    dataset = build(tmp_path)
+    later = {clip_id("a0"), clip_id("b2")}
+
+    def earlier(rows: list[dict[str, Any]]) -> None:
+        rows[:] = [row for row in rows if row["clip_id"] not in later]
+
+    changed(dataset, "decisions", earlier)
+    with connect(dataset) as tables:
+        found = gather(dataset, tables)
+    assert {k: found.counts[k] for k in ("clips", "kept", "rejected", "undecided")} == {
+        "clips": 8, "kept": 4, "rejected": 2, "undecided": 2
+    }  # fmt: skip
+    assert found.counts["hours_kept"] == pytest.approx(8 / 3600)
+    assert found.bins["seconds"] == [(2, 4, 2, 2)]
+    assert found.sizes == [{"size": "128×72", "clips": 4}]
+    assert clip_id("a0") not in {row["clip_id"] for row in found.samples}
+    assert len(found.samples) == 4
+    assert found.unscored == {"nsfw": 4, "clip_text_sim": 2}
+    assert main(["--dataset", dataset.uri]) == 0
+    text = dataset.read_bytes("README.md").decode()
+    assert "16.0 seconds): 4 kept (8.0 seconds), 2 rejected, 2 not decided yet. Made" in text
+    assert "- 2 of 8 clips are not decided yet: neither kept nor rejected." in text
+    assert "- 4 of 4 kept clips were not rated for unsafe content" in text
+
+
+def test_what_is_rejected_since_is_told_where_it_lies(tmp_path: Path, capsys) -> None:
+    dataset = build(tmp_path)
+    capsys.readouterr()
+    put(dataset, clip_id("a0"), keep=False, author="Ann Author")
+    assert decide(["--dataset", dataset.uri, "--rules.copies.near=false"]) == 0
+    with connect(dataset) as tables:
+        rejected = {row["clip_id"] for row in rows_of(tables, "SELECT clip_id FROM decisions WHERE NOT keep")}
+    assert rejected & {clip_id(short) for short in ("a0", "a1", "b0", "c0", "c1")} == {clip_id("a0")}
+    capsys.readouterr()
+    assert main(["--dataset", dataset.uri]) == 0
+    shown = capsys.readouterr().out
+    assert (
+        "Clips that are rejected since still lie in the dataset (1 in shards, 1 in latents-tiny-0123): "
+        "`reelmill shard`, then `reelmill encode`, take them out.\n" in shown
+    )
+    text = dataset.read_bytes("README.md").decode()
+    rows = {row[0]: row[-1] for row in cells(text)}
+    assert rows["shards"] == (
+        "where each clip lies that was cut and packed into the tars; 1 clip of these is rejected since"
+    )
+    assert rows["latents-tiny-0123"].endswith("that was encoded; 1 clip of these is rejected since")
+    assert "rejected since still lie there: 1 in `shards` and 1 in `latents-tiny-0123`." in text
+    assert "By hand, 0 clips were kept and 1 rejected;" in text
+
+
+def test_flags_have_counts_and_meanings(tmp_path: Path) -> None:
+    dataset = build(tmp_path)
+    assert main(["--dataset", dataset.uri]) == 0
+    assert "Flags of captions" not in dataset.read_bytes("README.md").decode()
+
+    def flag(rows: list[dict[str, Any]]) -> None:
+        for row in rows[:3]:
+            row["flags"] = ["length:under", "length:under", "mine|<b>"]
+        rows[0]["flags"] = ["fact:camera", "length:under"]
+        failed = next(row for row in rows if row["text"] is None)
+        failed["flags"] = ["length:under"]
+
+    changed(dataset, "captions", flag)
+    assert main(["--dataset", dataset.uri]) == 0
+    text = dataset.read_bytes("README.md").decode()
+    assert cells(text.partition("Flags of captions:")[2]) == [
+        ["flag", "captions", "what it means"],
+        ["length:under", "3", "has fewer than the 80 words that were asked for"],
+        ["mine <b>", "2", "–"],
+        ["fact:camera", "1", "contradicts the measured camera motion"],
+    ]
+    assert "The captioner remarks" not in text
+
+
+def test_every_flag_that_is_set_has_a_meaning() -> None:
+    """Literals as they stand in the code that sets them; rules of cleaning are flags by their names."""
+    rules = {rule.__name__ for rule in (*UNWRAP, *TRIM, drop_closing)}
+    code = " ".join(path.read_text() for path in (ROOT / "recaption").rglob("*.py"))
+    literal = set(
+        re.findall(r'"(fact:\w+|length:\w+|drop_\w+|world_captioner|repaired|second_try|part)"', code)
+    )
+    assert literal >= {"length:under", "length:over", "drop_field", "drop_copies", "repaired", "second_try"}
+    facts = {"fact:camera", "fact:motion", "fact:text"}
+    assert {*rules, *literal, *facts, *FOUND_HERE, SUFFIX, PART} - {"fact"} <= set(MEANINGS)
 
 
 def test_on_an_object_store(tmp_path: Path, capsys) -> None:

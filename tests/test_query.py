@@ -207,7 +207,7 @@ def test_sql_may_be_piped_in(uri: str, tmp_path: Path) -> None:
     run = partial(subprocess.run, cwd=ROOT, capture_output=True, text=True)
     done = run(command, input="SELECT count(*) AS n\nFROM clips;\n")
     assert (done.stdout, done.stderr) == ("n\n8\n", "")
-    (tmp_path / "asked.sql").write_text("SELECT 1 AS one; SELECT 2 AS two")
+    (tmp_path / "asked.sql").write_text("CREATE TABLE two AS SELECT 2 AS two;\nFROM two;\n")
     with open(tmp_path / "asked.sql") as file:
         assert run(command, stdin=file).stdout == "two\n2\n"
     done = run(command[:-2], stdin=subprocess.DEVNULL)
@@ -216,6 +216,33 @@ def test_sql_may_be_piped_in(uri: str, tmp_path: Path) -> None:
     done = run(command, stdin=subprocess.DEVNULL)
     assert "there is nothing to write: give SQL" in done.stderr
     assert done.returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("sql", "number"),
+    [
+        ("SELECT 1; SELECT 2", 1),
+        ("SELECT 1; CREATE TABLE m AS SELECT 2", 1),
+        ("CREATE TABLE m AS SELECT 2; PIVOT clips ON camera USING count(*); SELECT 1", 2),
+        ("EXPLAIN SELECT 1; SELECT 2", 1),
+    ],
+)
+def test_no_answer_is_dropped_in_silence(uri: str, capsys, sql: str, number: int) -> None:
+    assert main(["--dataset", uri, sql]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    n = sql.count(";") + 1
+    assert shown.err == (
+        f"reelmill query: error: the SQL has {n} statements, and the answer of number {number} would be lost: ask one "
+        "question at a time, or at the prompt, which answers each.\n"
+    )
+
+
+def test_show_tables_lists_no_stand_ins(uri: str, capsys) -> None:
+    ours = ["captions", "clips", "dataset", "decisions", "latents", "shards", "sources"]
+    assert main(["--dataset", uri, "--format", "csv", "show  tables;"]) == 0
+    assert capsys.readouterr().out.split() == ["name", *ours]
+    assert main(["--dataset", uri, "--format", "csv", "CREATE TABLE mine AS SELECT 1; FROM mine"]) == 0
 
 
 def test_control_characters_reach_no_terminal(uri: str, capsys) -> None:
@@ -230,6 +257,16 @@ def test_where_an_answer_cannot_be_written(uri: str, tmp_path: Path, capsys) -> 
     assert "end its name in .csv, .parquet, .json" in capsys.readouterr().err
     assert main(["--dataset", uri, "--out", str(tmp_path / "none" / "a.csv"), "FROM clips"]) == 2
     assert "there is no folder" in capsys.readouterr().err
+
+
+def test_a_name_and_a_format_that_contradict(uri: str, tmp_path: Path, capsys) -> None:
+    out = str(tmp_path / "a.parquet")
+    assert main(["--dataset", uri, "--out", out, "--format", "csv", "FROM clips"]) == 2
+    assert capsys.readouterr().err == (
+        f"reelmill query: error: the name {out!r} says parquet and --format csv: leave --format away.\n"
+    )
+    assert not list(tmp_path.iterdir())
+    assert main(["--dataset", uri, "--out", str(tmp_path / "a.csv"), "--format", "csv", "FROM clips"]) == 0
 
 
 def test_a_dataset_on_an_object_store(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from pipelines import query_examples as examples
 from pipelines.query import connect, main
 from tests.bench.query import write_tables
 
+NEAR_A4 = "2.0 of 64 bits <= 8"
 COPY_A4, COPY_B3 = "copy of a1 (2.0 of 64 bits differ <= 8)", "copy of a1 (5.0 of 64 bits differ <= 8)"
 PAN, STILL = "camera pans over a hill", "A hill stands still"
 
@@ -123,8 +124,8 @@ ANSWERS: list[tuple[examples.Example, list[str], list[tuple]]] = [
     ),
     (
         examples.REJECTED,
-        ["rule", "clips", "percent", "only_this", "hours", "for_example"],
-        [("copy", 2, 18.2, 2, 0.02, COPY_A4), ("motion", 2, 18.2, 1, 0.51, "motion 0.12 < 0.5")],
+        ["rule", "clips", "percent", "only_this", "minutes", "for_example"],
+        [("copy", 2, 18.2, 2, 1.2, NEAR_A4), ("motion", 2, 18.2, 1, 30.6, "0.12 < 0.5")],
     ),
     (
         examples.LENGTHS,
@@ -148,18 +149,18 @@ ANSWERS: list[tuple[examples.Example, list[str], list[tuple]]] = [
     ),
     (
         examples.DISAGREE,
-        ["clip_id", "margin", "score", "kind", "text"],
+        ["text", "kind", "margin", "score", "clip_id"],
         [
-            ("a2", pytest.approx(-0.05), pytest.approx(0.2), "dense", PAN),
-            ("b1", pytest.approx(0.02), pytest.approx(0.25), "dense", PAN),
-            ("a1", pytest.approx(0.1), pytest.approx(0.3), "dense", PAN),
-            ("b2", None, pytest.approx(0.1), "dense", STILL),
+            (PAN, "dense", pytest.approx(-0.05), pytest.approx(0.2), "a2"),
+            (PAN, "dense", pytest.approx(0.02), pytest.approx(0.25), "b1"),
+            (PAN, "dense", pytest.approx(0.1), pytest.approx(0.3), "a1"),
+            (STILL, "dense", None, pytest.approx(0.1), "b2"),
         ],
     ),
     (
         examples.COPIES,
-        ["kept_clip", "copies", "others", "seconds", "for_example"],
-        [("a1", 2, 1, 72.0, COPY_A4)],
+        ["kept_clip", "copies", "others", "seconds", "how"],
+        [("a1", 2, 1, 72.0, NEAR_A4)],
     ),
     (
         examples.COST,
@@ -172,12 +173,12 @@ ANSWERS: list[tuple[examples.Example, list[str], list[tuple]]] = [
     ),
     (
         examples.ASPECTS,
-        ["aspect", "clips", "kept", "hours", "hours_kept", "percent_kept", "median_lines"],
+        ["aspect", "clips", "kept", "minutes", "minutes_kept", "percent_kept", "lines"],
         [
-            ("16:9", 3, 2, 2.0, 1.5, 75.0, 1080),
-            ("9:16", 1, 1, 0.5, 0.5, 100.0, 720),
-            ("1:1", 6, 4, 0.34, 0.32, 94.1, 720),
-            ("3:4", 1, 0, 0.01, 0.0, 0.0, 810),
+            ("16:9", 3, 2, 120.0, 90.0, 75.0, 1080),
+            ("9:16", 1, 1, 30.0, 30.0, 100.0, 720),
+            ("1:1", 6, 4, 20.2, 19.0, 94.1, 720),
+            ("3:4", 1, 0, 0.6, 0.0, 0.0, 810),
         ],
     ),
     (
@@ -190,8 +191,8 @@ ANSWERS: list[tuple[examples.Example, list[str], list[tuple]]] = [
     ),
     (
         examples.BALANCE,
-        ["bucket", "shards", "clips", "hours", "mb", "largest_mb", "to_mean"],
-        [("x", 2, 3, 0.04, 6.0, 4.0, 1.33)],
+        ["bucket", "shards", "clips", "minutes", "mb", "largest_mb", "to_mean"],
+        [("x", 2, 3, 2.5, 6.0, 4.0, 1.33)],
     ),
 ]  # fmt: skip
 
@@ -219,13 +220,13 @@ def test_they_are_listed_with_sql_that_runs_as_it_stands(uri: str, capsys) -> No
         assert f"{number}. {example.title}\n" in shown
     copied = shown.partition("2. Why clips")[2].partition("\n\n")[2].partition("\n\n")[0]
     assert main(["--dataset", uri, "--format", "csv", copied]) == 0
-    assert capsys.readouterr().out.splitlines()[0] == "rule,clips,percent,only_this,hours,for_example"
+    assert capsys.readouterr().out.splitlines()[0] == "rule,clips,percent,only_this,minutes,for_example"
 
 
 def test_one_is_run_by_its_number(uri: str, capsys) -> None:
     assert main(["--dataset", uri, "--example", "10", "--format", "json"]) == 0
     assert json.loads(capsys.readouterr().out) == [
-        {"bucket": "x", "shards": 2, "clips": 3, "hours": 0.04, "mb": 6.0, "largest_mb": 4.0,
+        {"bucket": "x", "shards": 2, "clips": 3, "minutes": 2.5, "mb": 6.0, "largest_mb": 4.0,
          "to_mean": 1.33}
     ]  # fmt: skip
     for wrong in (0, 11):
@@ -282,6 +283,55 @@ def test_nothing_is_hidden_on_a_terminal_of_80_columns(uri: str, large: str, mon
     assert "printed down" not in shown(monkeypatch, capsys, uri, 7, columns=160)
 
 
+LONG = "a hill under a sky, " * 60
+
+
+def test_what_examples_are_asked_for_is_read_whole_on_80_columns(tmp_path: Path, monkeypatch, capsys) -> None:
+    """The caption that disagrees, and ids of clips, on a line of their own; no cell in two lines."""
+    dataset = Dataset(tmp_path)
+    ids = [f"{number:024x}" for number in range(40)]
+    near = "of 64 bits differ <= 13"
+    for name, rows in {
+        "sources": [{"source_id": "s", "uri": "s.mp4", "status": "ok"}],
+        "clips": [{"clip_id": i, "source_id": "s", "start_s": 0.0, "end_s": 3.0} for i in ids],
+        "decisions": [
+            {"clip_id": i, "keep": n < 20, "duplicate_of": None if n < 20 else ids[n % 9], "reasons": why,
+             "reason": why[0] if why else None}
+            for n, i in enumerate(ids)
+            for why in [[] if n < 20 else [f"copy of {ids[n % 9]} ({n / 4:.1f} {near})"]]
+        ],
+        "captions": [
+            {"caption_id": i, "clip_id": i, "kind": "dense", "captioner": "c", "status": "ok", "chosen": True,
+             "text": f"{n}: {LONG}END", "clip_score": 0.5, "clip_margin": n / 100}
+            for n, i in enumerate(ids)
+        ],
+    }.items():  # fmt: skip
+        dataset.write(name, pa.Table.from_pylist(rows, schema=TABLES[name]))
+    told = shown(monkeypatch, capsys, dataset.uri, 5)
+    blocks = told.split("\n\n")[1:-1]
+    assert len(blocks) == 10
+    for n, block in enumerate(blocks):
+        text = " ".join(block.split())
+        assert text == f"text {n}: {LONG}END kind dense margin {n / 100} score 0.5 clip_id {ids[n]}"
+    assert told.endswith("\n\nRows: 10.\n")
+    assert max(map(len, told.splitlines())) <= 80
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["--dataset", dataset.uri, "--example", "5", "--max_rows", "1"]) == 0
+    assert capsys.readouterr().out.endswith(f"clip_id  {ids[0]}\n\nRows: 1 of more; see --max_rows.\n")
+    copies = shown(monkeypatch, capsys, dataset.uri, 6)
+    assert re.search(rf"│ {ids[0]} +│ +2 │ +0 │ +6.0 │ 6.8 of 64 bits <= 13 │\n", copies)
+    rejected = shown(monkeypatch, capsys, dataset.uri, 2)
+    assert re.search(r"│ copy +│ +20 │ +50.0 │ +20 │ +1.0 │ 5.0 of 64 bits <= 13 │\n", rejected)
+    for table in (copies, rejected):
+        assert table.count("├") == 1  # else DuckDB has broken a cell and drawn a line between all rows
+
+
+def test_what_a_rule_costs_alone_is_not_told_as_known(uri: str, monkeypatch, capsys) -> None:
+    told = " ".join(shown(monkeypatch, capsys, uri, 2).split())
+    assert "would be kept" not in told
+    assert "text is not read of a clip that another rule rejects, and its copies are not looked for." in told
+
+
 def test_an_answer_without_rows_says_what_that_means(small: str, monkeypatch, capsys) -> None:
     for number in (4, 5):
         told = shown(monkeypatch, capsys, small, number)
@@ -319,7 +369,7 @@ def test_before_captions_and_shards_exist(tmp_path: Path, capsys) -> None:
 
 def test_the_guide_lists_them(uri: str) -> None:
     page = Path(__file__).resolve().parents[1] / "docs" / "query.md"
-    (counted,) = re.findall(r"^```sql\n(.+?)```", page.read_text(), re.MULTILINE | re.DOTALL)
+    counted, *_ = re.findall(r"^```sql\n(.+?)```", page.read_text(), re.MULTILINE | re.DOTALL)
     with connect(Dataset(uri)) as connection:
         assert sorted(connection.sql(counted).fetchall()) == [(False, 4, 0), (True, 7, 0)]
     listed = re.findall(r"^(\d+)\. (.+)$", page.read_text(), re.MULTILINE)

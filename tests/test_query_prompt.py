@@ -115,7 +115,10 @@ def test_errors_do_not_end_it(terminal: Terminal) -> None:
     assert "syntax error" in terminal.answer("SELCT 1;")
     assert "there is no command '.tabels'" in terminal.answer(".tabels")
     assert "there is no example 11" in terminal.answer(".examples 11")
-    assert "Table with name nope does not exist" in terminal.answer(".schema nope")
+    assert terminal.answer(".schema nope") == (
+        "error: there is no table 'nope'; there are sources, clips, decisions, captions, shards, latents, dataset.\n"
+    )
+    assert "has no overrides table. Nobody has overruled" in terminal.answer(".schema overrides")
     assert "error: " in terminal.answer("COPY clips TO 'clips.csv';")
     assert cells(terminal.answer("SELECT 7 AS alive;")) == [["alive"], ["7"]]
 
@@ -125,6 +128,22 @@ def test_tables_of_one_session_stay_in_memory(terminal: Terminal) -> None:
     terminal.answer("CREATE TABLE mine AS SELECT clip_id FROM decisions WHERE keep;")
     assert cells(terminal.answer("SELECT count(*) AS n FROM mine;")) == [["n"], ["5"]]
     assert "mine (5 rows)" in terminal.answer(".tables")
+    assert terminal.answer(".schema MINE").split()[:2] == ["clip_id", "VARCHAR"]
+    shown = [row[0] for row in cells(terminal.answer("SHOW TABLES;"))]
+    assert shown == [
+        "name",
+        "captions",
+        "clips",
+        "dataset",
+        "decisions",
+        "latents",
+        "mine",
+        "shards",
+        "sources",
+    ]
+    terminal.type("FROM empty_cap" + TAB)
+    terminal.until("FROM empty_cap")
+    assert "Table with name empty_cap does not exist" in terminal.answer(";")  # it was not completed
 
 
 def test_commands(terminal: Terminal) -> None:
