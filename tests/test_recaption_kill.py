@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 from conftest import write_video
-from test_curate_kill import descendants
+from test_curate_kill import descendants, kill
 from tiny_coca import COLOURS, dense, short, tiny_folder
 
 from curate.dataset import Dataset
@@ -74,7 +74,7 @@ def test_a_captioning_worker_is_killed(tmp_path: Path) -> None:
             if made >= 2 and (pids := captioners(job.pid)):
                 killed = pids
                 for pid in pids:
-                    os.kill(pid, signal.SIGKILL)
+                    kill(pid)
                 break
             time.sleep(0.02)
         assert job.wait(until - time.monotonic()) == 0, (tmp_path / "log").read_text()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shlex
-import signal
 import subprocess
 import sys
 import time
@@ -16,7 +15,7 @@ import pytest
 from conftest import moving_square
 from moto_store import moto_store
 from small_shards import film, write_shards
-from test_curate_kill import Job, descendants, films  # noqa: F401 - films is a fixture
+from test_curate_kill import Job, descendants, films, kill  # noqa: F401 - films is a fixture
 from test_status import by_name, parquet
 from tiny_coca import tiny_folder
 
@@ -210,8 +209,7 @@ def killed(job: Job, files: int) -> None:
     process.kill()
     process.wait()
     for pid in below:
-        if Path(f"/proc/{pid}").exists():
-            os.kill(pid, signal.SIGKILL)
+        kill(pid)
 
 
 def test_after_a_kill_it_tells_what_is_done_and_how_to_go_on(films: Path, tmp_path: Path) -> None:  # noqa: F811
