@@ -97,9 +97,11 @@ def test_submitted_job(films: Path, tmp_path: Path) -> None:
     try:
         wait_for_port(28265, cluster)
         printed = call(
-            ray, "job", "submit", "--address", "http://127.0.0.1:28265", "--working-dir", ".", "--",
+            ray, "job", "submit", "--address", "http://127.0.0.1:28265", "--working-dir", ".",
+            "--submission-id", "films", "--",
             "python", "-m", "pipelines.curate", "--input", films, "--dataset", tmp_path / "dataset",
         )  # fmt: skip
+        logs = call(ray, "job", "logs", "--address", "http://127.0.0.1:28265", "films")
     finally:
         cluster.terminate()
         cluster.wait(120)
@@ -107,6 +109,9 @@ def test_submitted_job(films: Path, tmp_path: Path) -> None:
     assert "8 in = 6 ok + 0 partial + 1 exact copies + 1 failed" in printed
     assert "succeeded" in printed.lower()
     assert (tmp_path / "dataset" / "clips" / "part-00000.parquet").exists()
+    stages = re.findall(r"^curate/(\w+): (.*), done in \d+:\d\d$", logs, re.MULTILINE)
+    assert [name for name, _ in stages] == ["analyse", "clip", "text", "commit", "decide"]
+    assert stages[0][1].startswith("8/8 files, ok 7, failed 1, clips ")  # the copy is found out later
 
 
 @pytest.mark.slow
