@@ -64,6 +64,7 @@ def card(config: CardConfig) -> None:
     from pipelines.card_plots import plots
     from pipelines.card_text import render
     from pipelines.query import connect
+    from pipelines.stale import REMEDY
 
     dataset = Dataset(config.dataset)
     write, place = _writer(config, dataset)
@@ -83,10 +84,7 @@ def card(config: CardConfig) -> None:
         )
     if found.stale:
         places = ", ".join(f"{n:,} in {name}" for name, n in found.stale.items())
-        print(
-            f"Clips that are rejected since still lie in the dataset ({places}): `reelmill shard`, then "
-            "`reelmill encode`, take them out."
-        )
+        print(f"Clips that are rejected since still lie in the dataset ({places}); {REMEDY}.")
     print(uploading(dataset, found.by_hand))
     unknown = [option for option in ("license", "source") if getattr(config, option) is None]
     if unknown:

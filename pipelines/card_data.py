@@ -10,6 +10,7 @@ from pipelines.decide import rules_in_force, stored_rules
 from pipelines.query import rows_of
 from pipelines.query_examples import ASPECTS, LENGTHS
 from pipelines.report_data import funnel, views_of
+from pipelines.stale import rejected_since
 
 if TYPE_CHECKING:
     import duckdb
@@ -146,16 +147,7 @@ def gather(dataset: Dataset, tables: duckdb.DuckDBPyConnection) -> Figures:
                 "captions",
             )
         },
-        stale={
-            row["name"]: row["n"]
-            for view, name in (("shards", "'shards'"), ("latents", "'latents-' || vae_id"))
-            for row in ask(
-                f"SELECT {name} AS name, count(DISTINCT clip_id) AS n FROM {view} JOIN decisions USING (clip_id) "
-                "WHERE NOT keep AND shard IS NOT NULL GROUP BY 1 ORDER BY 1",
-                view,
-                "decisions",
-            )
-        },
+        stale=rejected_since(tables),
         samples=ask(
             f"SELECT clip_id, end_s - start_s AS seconds, camera, {text} AS text FROM dataset "
             f"WHERE {told} AND {text} IS NOT NULL ORDER BY md5(clip_id) LIMIT 5",

@@ -173,27 +173,16 @@ def _changed(rules: DecideConfig, change: str) -> DecideConfig:
 def told(dataset) -> str:  # type: ignore[no-untyped-def]
     """The funnel, and which of the clips that are rejected now were cut or encoded before."""
     lines = [funnel_text(dataset)]
-    kept = dataset.read("decisions", ["clip_id", "keep"])
-    left = []
-    for table in ("shards", "latents"):
-        if dataset.has(table):
-            there = dataset.read(table, ["clip_id"])["clip_id"].unique()
-            if count := rejected_of(there, kept):
-                left.append(f"{count} in {table}/")
-    if left:
-        lines.append(
-            f"left   rejected clips still lie where they were put before: {', '.join(left)}. `reelmill shard`, then "
-            "`reelmill encode`, leaves them out."
-        )
+    if dataset.has("shards") or dataset.has("latents"):
+        from pipelines.query import connect
+        from pipelines.stale import REMEDY, rejected_since
+
+        with connect(dataset) as tables:
+            stale = rejected_since(tables)
+        if stale:
+            places = ", ".join(f"{count:,} in {name}" for name, count in stale.items())
+            lines.append(f"left   rejected clips still lie where they were put before: {places}; {REMEDY}.")
     return "\n".join(lines)
-
-
-def rejected_of(clip_ids, decisions) -> int:  # type: ignore[no-untyped-def]
-    """How many of the clips are rejected by `decisions` (clip_id, keep)."""
-    import pyarrow.compute as pc
-
-    rejected = decisions.filter(pc.invert(decisions["keep"]))["clip_id"]
-    return int(pc.sum(pc.is_in(clip_ids, value_set=rejected)).as_py() or 0)
 
 
 def funnel_text(dataset) -> str:  # type: ignore[no-untyped-def]

@@ -167,6 +167,8 @@ def _more(stage: StageStatus) -> str:
 
 def _hints(stages: list[StageStatus]) -> list[str]:
     """What people said or decided that what comes after does not follow yet, and what mends that."""
+    from pipelines.stale import REMEDY
+
     lines = []
     if clips := sum(stage.waiting_by_hand or 0 for stage in stages):
         what = "1 clip waits" if clips == 1 else f"{clips:,} clips wait"
@@ -174,9 +176,7 @@ def _hints(stages: list[StageStatus]) -> list[str]:
             f"what people said of {what} for `reelmill overrule`, which decides by the rules in force"
         )
     if stale := [stage.stage for stage in stages if stage.rejected_since]:
-        lines.append(
-            f"rejected clips still lie where {' and '.join(stale)} put them: `reelmill shard`, then `reelmill encode`"
-        )
+        lines.append(f"rejected clips still lie where {' and '.join(stale)} put them; {REMEDY}")
     return ["", *lines] if lines else []
 
 

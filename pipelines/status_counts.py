@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from curate.dataset import Dataset
 from curate.overrides import waiting
 from pipelines.query import quote
+from pipelines.stale import rejected_since
 from pipelines.status_curate import since
 from pipelines.status_job import Job
 from pipelines.status_state import State, times
@@ -74,9 +75,17 @@ def stages(dataset: Dataset, state: State, jobs: Sequence[Job]) -> list[StageSta
             found.append(of_decide(connection, dataset))
         if dataset.has("decisions"):
             found.append(of_recaption(connection, dataset, state, written["captions"]))
-        found.append(of_shard(connection, dataset, state))
-        found += of_encode(connection, dataset, state)
-    return [stage for stage in found if stage is not None]
+        packed = [of_shard(connection, dataset, state), *of_encode(connection, dataset, state)]
+        if dataset.has("decisions"):
+            stale = rejected_since(connection)
+            packed = [one and replace(one, rejected_since=stale.get(_lies_in(one), 0)) for one in packed]
+    return [stage for stage in [*found, *packed] if stage is not None]
+
+
+def _lies_in(stage: StageStatus) -> str:
+    """What `rejected_since` calls the place where this stage puts its clips."""
+    vae = stage.stage.partition("encode ")[2]
+    return f"latents-{vae}" if vae else "shards"
 
 
 def _connection(dataset: Dataset) -> duckdb.DuckDBPyConnection:
@@ -207,11 +216,9 @@ def of_shard(connection: duckdb.DuckDBPyConnection, dataset: Dataset, state: Sta
     if dataset.has("decisions"):
         wanted = "(SELECT clip_id FROM decisions WHERE keep)"
     done, failed = _covered(connection, state, CUTS, list(cuts), "shards", dataset.has("shards"), wanted)
-    rejected = None
     if dataset.has("decisions"):
         left = _number(connection, "SELECT count(*) FROM decisions WHERE keep") - done - failed
-        rejected = _rejected(connection, "shards WHERE shard IS NOT NULL") if dataset.has("shards") else 0
-    return StageStatus("shard", "clips", done, failed, left, rejected_since=rejected, changed_at=max(written))
+    return StageStatus("shard", "clips", done, failed, left, changed_at=max(written))
 
 
 def of_encode(connection: duckdb.DuckDBPyConnection, dataset: Dataset, state: State) -> list[StageStatus]:
@@ -220,15 +227,11 @@ def of_encode(connection: duckdb.DuckDBPyConnection, dataset: Dataset, state: St
         return []
     indexed = times(dataset, "latents")
     begun = {name.split("/")[0] for name in [*indexed, *state.under(LATENTS, ".parquet")] if "/" in name}
-    is_decided = dataset.has("decisions")
-    return [
-        _of_vae(connection, state, vae, indexed.get(f"{vae}/index.parquet"), is_decided)
-        for vae in sorted(begun)
-    ]
+    return [_of_vae(connection, state, vae, indexed.get(f"{vae}/index.parquet")) for vae in sorted(begun)]
 
 
 def _of_vae(
-    connection: duckdb.DuckDBPyConnection, state: State, vae: str, index_at: datetime | None, is_decided: bool
+    connection: duckdb.DuckDBPyConnection, state: State, vae: str, index_at: datetime | None
 ) -> StageStatus:
     folder = f"{LATENTS}/{vae}"
     parts = state.under(folder, ".parquet")
@@ -239,21 +242,7 @@ def _of_vae(
     done, failed = _covered(connection, state, folder, unread, source, index_at is not None, wanted)
     there = _number(connection, "SELECT count(*) FROM shards WHERE shard IS NOT NULL")
     changed_at = max(filter(None, [*parts.values(), index_at]))
-    rejected = None
-    if is_decided:
-        rejected = 0 if index_at is None else _rejected(connection, f"{source} WHERE error IS NULL")
-    left = there - done - failed
-    return StageStatus(
-        f"encode {vae}", "clips", done, failed, left, rejected_since=rejected, changed_at=changed_at
-    )
-
-
-def _rejected(connection: duckdb.DuckDBPyConnection, index: str) -> int:
-    """Clips of an index that decisions/ rejects by now."""
-    rejected = "(SELECT clip_id FROM decisions WHERE NOT keep)"
-    return _number(
-        connection, f"SELECT count(DISTINCT clip_id) FROM (FROM {index}) SEMI JOIN {rejected} USING (clip_id)"
-    )
+    return StageStatus(f"encode {vae}", "clips", done, failed, there - done - failed, changed_at=changed_at)
 
 
 def _covered(

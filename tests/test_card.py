@@ -333,8 +333,8 @@ def test_what_is_rejected_since_is_told_where_it_lies(tmp_path: Path, capsys) ->
     assert main(["--dataset", dataset.uri]) == 0
     shown = capsys.readouterr().out
     assert (
-        "Clips that are rejected since still lie in the dataset (1 in shards, 1 in latents-tiny-0123): "
-        "`reelmill shard`, then `reelmill encode`, take them out.\n" in shown
+        "Clips that are rejected since still lie in the dataset (1 in shards, 1 in latents-tiny-0123); "
+        "`reelmill shard`, then `reelmill encode`, leaves them out.\n" in shown
     )
     text = dataset.read_bytes("README.md").decode()
     rows = {row[0]: row[-1] for row in cells(text)}

@@ -15,6 +15,7 @@ import pipelines.overrule
 import pipelines.query
 from curate.dataset import Dataset
 from curate.overrides import Word, latest, put, put_many, waiting
+from curate.tables import SHARDS
 from pipelines.decide import rules_in_force
 
 RULES = ["--rules.luma.min=null", "--rules.copies.near=false", "--rules.motion.min=1"]
@@ -143,8 +144,11 @@ def test_rejected_clips_that_were_cut_and_encoded_are_told(
     assert pipelines.decide.main(["--dataset", dataset.uri, *RULES]) == 0
     assert "left " not in capsys.readouterr().out
     put_many(dataset, [Word(clip_id("a0"), False, "ann"), Word(clip_id("b1"), False, "ann")])
+    shards = dataset.read("shards").to_pylist()
+    shards.append({"clip_id": clip_id("b1"), "error": "broken"})  # lies nowhere
+    dataset.write("shards", pa.Table.from_pylist(shards, schema=SHARDS))
     assert pipelines.overrule.main(["--dataset", dataset.uri]) == 0
-    told = "left   rejected clips still lie where they were put before: 1 in shards/, 1 in latents/."
+    told = "left   rejected clips still lie where they were put before: 1 in shards, 1 in latents-tiny-0123; `reel"
     assert told in capsys.readouterr().out
 
 

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import small_dataset
@@ -100,8 +101,13 @@ def test_what_a_person_rejects_after_it_was_encoded(
     assert lines[4].endswith("1 rejected by now")
     assert lines[5].endswith("1 rejected by now")
     assert lines[7] == (
-        "rejected clips still lie where shard and encode tiny-0123 put them: `reelmill shard`, then `reelmill encode`"
+        "rejected clips still lie where shard and encode tiny-0123 put them; `reelmill shard`, then "
+        "`reelmill encode`, leaves them out"
     )
+
+    shards = dataset.read("shards")  # as `shard` leaves them
+    dataset.write("shards", shards.filter(pc.not_equal(shards["clip_id"], rejected)))
+    assert [stage.rejected_since for stage in look(dataset.uri).stages[3:]] == [0, 1]
 
 
 def test_work_that_is_in_no_table_yet_counts(tmp_path: Path) -> None:
