@@ -4,12 +4,12 @@ import json
 import logging
 import os
 import signal
+import threading
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 from small_latents import random_clips, write_latents
 
@@ -21,6 +21,7 @@ from pipelines.train import train as command
 from pipelines.train_follow import Followed
 from pipelines.train_raw_config import RawRun
 from pipelines.train_ray import last_checkpoint, train_on_ray
+from train.checkpoint import finished
 from train.config import (
     FeedConfig,
     GuardConfig,
@@ -33,6 +34,7 @@ from train.config import (
 from train.data import LatentDataset
 from train.loop import train
 from train.metrics import Metrics
+from train.store import Store
 
 
 @pytest.fixture(scope="module")
@@ -58,41 +60,47 @@ def losses(run: Path) -> list[tuple[int, float]]:
 def test_two_workers_train_as_one_process_and_one_may_die(
     dataset: Path, tmp_path: Path, ray_cluster: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    train(config_for(dataset, tmp_path / "one", accumulate=2, steps=400, save_every=20), lambda row: None)
-    killed: list[int] = []
+    train(config_for(dataset, tmp_path / "one", accumulate=2, steps=80, save_every=10), lambda row: None)
 
-    def kill_one(row: dict) -> None:
-        if not killed and row["step"] >= 20:
-            workers = [p for p in psutil.process_iter(["name", "cmdline"]) if _is_worker(p)]
-            assert workers
-            killed.append(row["step"])
-            os.kill(workers[0].pid, signal.SIGKILL)
+    @dataclass(frozen=True)
+    class OneDies(RawRun):
+        def data(self) -> Any:
+            if os.environ["RANK"] == "0" and not self.killed.exists():
+                threading.Thread(target=self.die_once_there_is_a_checkpoint, daemon=True).start()
+            return LatentDataset(self.dataset)
 
-    config = config_for(
-        dataset, tmp_path / "two", parallel=ParallelConfig(shard=True), steps=400, save_every=20
+        @property
+        def killed(self) -> Path:
+            return Path(self.out).parent / "killed"
+
+        def die_once_there_is_a_checkpoint(self) -> None:
+            while not finished(Store(f"{self.out}/checkpoints")):
+                time.sleep(0.002)
+            self.killed.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    parallel = ParallelConfig(shard=True)
+    config = OneDies(
+        **vars(config_for(dataset, tmp_path / "two", parallel=parallel, steps=80, save_every=10))
     )
-    place = train_on_ray(config, kill_one, workers=2, restarts=2, config=RayConfig())
-    assert killed
-    assert place.endswith("step-00000400")
+    place = train_on_ray(config, lambda row: None, workers=2, restarts=2, config=RayConfig())
+    assert config.killed.exists()
+    assert place.endswith("step-00000080")
     ours, theirs = losses(tmp_path / "two"), losses(tmp_path / "one")
-    assert [step for step, _ in ours] == list(range(1, 401))
-    assert any(json.loads(line)["resumed_at"] for line in (tmp_path / "two" / "metrics.jsonl").open())
+    assert [step for step, _ in ours] == list(range(1, 81))
+    rows = [json.loads(line) for line in (tmp_path / "two" / "metrics.jsonl").open()]
+    (resumed_at,) = {row["resumed_at"] for row in rows} - {0}
+    assert [row["resumed_at"] for row in rows] == [0] * resumed_at + [resumed_at] * (80 - resumed_at)
     for step, ((_, a), (_, b)) in enumerate(zip(ours, theirs, strict=True)):
         assert a == pytest.approx(b, rel=1e-5 if step < 60 else 1e-2)  # the last digits drift apart
     more: list[dict] = []  # the same command, for longer
-    train_on_ray(replace(config, steps=402), more.append, workers=2, restarts=0, config=RayConfig())
-    assert [(row["step"], row["resumed_at"]) for row in more] == [(401, 400), (402, 400)]
+    train_on_ray(replace(config, steps=82), more.append, workers=2, restarts=0, config=RayConfig())
+    assert [(row["step"], row["resumed_at"]) for row in more] == [(81, 80), (82, 80)]
 
     told = vars(config_for(dataset, tmp_path / "three", steps=2))
     command(TrainCommand(**told, engine="ray", workers=1))
     assert "step-00000002: loss" in capsys.readouterr().out
     assert [step for step, _ in losses(tmp_path / "three")] == [1, 2]
-
-
-def _is_worker(process: psutil.Process) -> bool:
-    """A Ray worker that trains."""
-    told = " ".join(process.info["cmdline"] or [process.info["name"] or ""])
-    return "ray::" in told and "Train" in told and "Controller" not in told
 
 
 def test_more_workers_than_the_cluster_has_room_for_are_refused(
