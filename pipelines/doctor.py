@@ -16,6 +16,7 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -49,10 +50,11 @@ class Finding:
     def __str__(self) -> str:
         first = f"{self.status:<6}{self.name:<16}"
         width = max(60, shutil.get_terminal_size((110, 24)).columns)
-        lines = textwrap.wrap(self.told, width, initial_indent=first, subsequent_indent=" " * 22)
+        # Paths stay whole, to be copied.
+        wrap = partial(textwrap.wrap, width=width, break_on_hyphens=False, break_long_words=False)
+        lines = wrap(self.told, initial_indent=first, subsequent_indent=" " * 22)
         if self.remedy:
-            arrow = " " * 22 + "-> "
-            lines += textwrap.wrap(self.remedy, width, initial_indent=arrow, subsequent_indent=" " * 25)
+            lines += wrap(self.remedy, initial_indent=" " * 22 + "-> ", subsequent_indent=" " * 25)
         return "\n".join(lines)
 
 

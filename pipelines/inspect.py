@@ -228,9 +228,14 @@ def _wrapped(label: str, text: str, *, indent: int = 12) -> list[str]:
     """`label` and `text` in two columns, as wide as the terminal."""
     width = max(60, shutil.get_terminal_size((110, 24)).columns)
     first = f"{label:<{indent}}"
-    return textwrap.wrap(
-        " ".join(str(text).split()), width, initial_indent=first, subsequent_indent=" " * indent
-    ) or [first.rstrip()]
+    lines = textwrap.wrap(
+        " ".join(str(text).split()),
+        width,
+        initial_indent=first,
+        subsequent_indent=" " * indent,
+        break_on_hyphens=False,  # names of files and models, to be copied
+    )
+    return lines or [first.rstrip()]
 
 
 def main(argv: list[str] | None = None) -> int:

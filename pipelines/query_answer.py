@@ -103,7 +103,9 @@ def _print_down(
             cut = text if len(text) <= longest else text[: longest - 1] + "…"
             first, next_ones = f"{name:<{indent}}  ", " " * (indent + 2)
             at_least = max(width, indent + 22)
-            print(textwrap.fill(_plain(cut), at_least, initial_indent=first, subsequent_indent=next_ones))
+            fill = textwrap.TextWrapper(at_least, initial_indent=first, subsequent_indent=next_ones)
+            fill.break_on_hyphens = False  # names of files and models, to be copied
+            print(fill.fill(_plain(cut)))
         print()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -15,6 +16,15 @@ os.environ.setdefault("WANDB_MODE", "disabled")  # for all trainings but that of
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # a private cluster on this machine, for these tests only
 
 FOOTAGE = Path(__file__).resolve().parents[2] / "shared" / "footage"
+
+
+@pytest.fixture(autouse=True)
+def _threads_as_before() -> Iterator[None]:
+    """Commands that set the threads of torch do so for their process; here the next test is in it as well."""
+    before = sys.modules["torch"].get_num_threads() if "torch" in sys.modules else None
+    yield
+    if before is not None:
+        sys.modules["torch"].set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -194,6 +194,14 @@ def test_rows_too_wide_for_the_terminal(uri: str, capsys, monkeypatch) -> None:
     assert shown.endswith("Columns are hidden: name fewer, widen the terminal, or print with --format csv.\n")
 
 
+def test_names_are_not_broken_at_their_hyphens(uri: str, capsys, monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    name = "films/one-of-many-films-with-long-names.mp4"
+    wide = ", ".join(f"'{name} {name}' AS {letter}" for letter in "abcdefg")
+    assert main(["--dataset", uri, f"SELECT {wide}"]) == 0
+    assert capsys.readouterr().out.split().count(name) == 14
+
+
 def test_an_answer_that_breaks_off_prints_nothing(uri: str, capsys) -> None:
     sql = "SELECT if(range < 900000, range, error('broken at ' || range)) FROM range(1000000)"
     assert main(["--dataset", uri, "--format", "csv", sql]) == 2

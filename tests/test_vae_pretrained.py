@@ -116,7 +116,7 @@ def test_statistics_and_pixels_are_those_of_diffusers(vaes: dict[str, Pretrained
 
     torch.manual_seed(0)  # some decoders draw noise
     pixels = network.decode(raw, *([torch.zeros(2)] if kind == "ltx91" else [])).sample.clamp(-1, 1)
-    torch.testing.assert_close(vae.decode_latents(z, like=x), pixels, rtol=0, atol=1e-5)
+    torch.testing.assert_close(vae.decode_latents(z, like=x), pixels, rtol=0, atol=1e-4)
 
 
 @torch.inference_mode()

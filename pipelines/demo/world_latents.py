@@ -12,8 +12,9 @@ and background that are kept for evaluation do not occur. The clips go to `reelm
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
 from multiprocessing import get_context
@@ -177,10 +178,11 @@ def write_latents(
     units = _units(clips, made_of, about)
     work = partial(_encode, uri=uri, vae_id=about["vae_id"], rows=rows, frames=frames)
     if processes == 1:
-        for unit in units:
-            work(unit, on_clips=on_clips)
+        with _one_thread():
+            for unit in units:
+                work(unit, on_clips=on_clips)
     else:
-        with ProcessPoolExecutor(processes, get_context("spawn"), _one_thread) as pool:
+        with ProcessPoolExecutor(processes, get_context("spawn"), _begin_worker) as pool:
             for future in as_completed([pool.submit(work, unit) for unit in units]):
                 on_clips(future.result())
     tables = [pq.read_table(dataset.open(state, f"{unit.content}.parquet")) for unit in units]
@@ -210,7 +212,20 @@ def _units(clips: int, made_of: list[Any], about: dict[str, Any]) -> list[Unit]:
     return found
 
 
-def _one_thread() -> None:
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Sums in several threads differ in their last bits: with one, every number of processes gives the same bytes."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _begin_worker() -> None:
     import torch
 
     torch.set_num_threads(1)
