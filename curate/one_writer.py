@@ -5,7 +5,8 @@
 
 The file appears by a write that fails if it is there already (O_EXCL; If-None-Match on S3) and changes every few
 seconds while its owner lives. One that stays the same for a minute belongs to a process that was killed: whoever waits
-removes it. Nobody's clock is compared with another's. Hold it for a write, not for work that takes long.
+removes it, and on the same machine at once. Nobody's clock is compared with another's. Hold it for a write, not for
+work that takes long.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
+from pathlib import Path
 
 from curate.dataset import Dataset
 
@@ -54,8 +57,10 @@ def _wait(dataset: Dataset, name: str, owner: str) -> None:
         there = _read(dataset, name)
         if there != seen:
             seen, since = there, time.monotonic()
-        elif there is not None and time.monotonic() - since > DEAD_S:
-            log.warning("the lock %s of %s is left over from a run that ended: it is removed", name, there)
+        if there is not None and (_has_ended(there) or time.monotonic() - since > DEAD_S):
+            log.warning(
+                "the lock %s of %s is left over from a run that ended: it is removed", name, _owner(there)
+            )
             _remove(dataset, name)
             if not _create(dataset, name, owner):
                 continue
@@ -104,11 +109,35 @@ def _remove(dataset: Dataset, name: str) -> None:
 
 
 def _content(owner: str, beat: int = 0) -> bytes:
-    return json.dumps({"owner": owner, "beat": beat}).encode()
+    return json.dumps({"owner": owner, "beat": beat, "pid": os.getpid(), "machine": _machine()}).encode()
 
 
 def _owner(content: bytes | None) -> str | None:
     try:
         return str(json.loads(content or b"")["owner"])
     except (ValueError, KeyError, TypeError):  # just made, not yet written
+        return None
+
+
+def _has_ended(content: bytes) -> bool:
+    """Whether the owner is known to live no more, which only its own machine can tell."""
+    try:
+        told = json.loads(content)
+        pid, machine = told["pid"], told["machine"]
+        if machine is None or machine != _machine() or not isinstance(pid, int) or pid <= 0:
+            return False
+        os.kill(pid, 0)  # sends nothing
+    except ProcessLookupError:
+        return True
+    except (ValueError, KeyError, TypeError, OSError, OverflowError):
+        return False
+    return False
+
+
+@cache
+def _machine() -> str | None:
+    """One start of one kernel, and those of its processes that are seen from here: numbers of processes are theirs."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip() + os.readlink("/proc/self/ns/pid")
+    except OSError:
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import threading
@@ -25,6 +26,7 @@ from pipelines import finish_captions as finishing
 from pipelines.engine import RayConfig
 from recaption.table import TableChanged, commit, gather, known, replace, rows_of, update
 
+ROOT = Path(__file__).parent.parent
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 
 
@@ -215,6 +217,57 @@ def test_the_lock_of_a_killed_run_is_removed_and_that_of_a_live_one_is_not(
         list(pool.map(work, [1.5, 1.5]))  # longer than a dead one is waited for
     assert told == ["in", "out", "in", "out"]
     assert dataset.files("/".join(one_writer.FOLDER)) == []
+
+
+def lock_of_a_killed_process(dataset: Dataset) -> str:
+    """Killed while it held the lock `captions`; returns its lock's content."""
+    holds = (
+        "import sys, time; from curate.dataset import Dataset; from curate.one_writer import alone\n"
+        "with alone(Dataset(sys.argv[1]), 'captions'): print('in', flush=True); time.sleep(100)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", holds, dataset.uri], stdout=subprocess.PIPE, cwd=ROOT)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"in\n"
+    process.kill()
+    process.communicate()
+    return dataset.read_bytes(*one_writer.FOLDER, "captions").decode()
+
+
+@pytest.mark.skipif(not Path("/proc/self/ns/pid").exists(), reason="no /proc tells processes apart here")
+def test_a_lock_of_a_process_that_was_killed_here_is_removed_at_once(
+    dataset: Dataset, caplog: pytest.LogCaptureFixture
+) -> None:
+    left = lock_of_a_killed_process(dataset)
+    began = time.monotonic()
+    with alone(dataset, "captions"):
+        assert time.monotonic() - began < one_writer.DEAD_S
+        ours = dataset.read_bytes(*one_writer.FOLDER, "captions").decode()
+    assert json.loads(left)["owner"] in caplog.text
+    assert json.loads(ours)["owner"] not in caplog.text
+    assert dataset.files("/".join(one_writer.FOLDER)) == []
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {},  # a process that lives
+        {"machine": "of another machine", "pid": 2**22 + 1},
+        {"machine": None, "pid": 2**22 + 1},
+        {"pid": 0},  # with these whole groups of processes would be meant
+        {"pid": -(2**22) - 1},
+        {"pid": "1"},
+        {"pid": 2**70},
+    ],
+)
+def test_any_other_lock_is_waited_for(told: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"LOOK_S": 0.02, "DEAD_S": 0.5}.items():
+        monkeypatch.setattr(one_writer, name, value)
+    dataset = Dataset(tmp_path)
+    content = json.loads(one_writer._content("another")) | told
+    dataset.write_bytes(json.dumps(content).encode(), *one_writer.FOLDER, "captions")
+    began = time.monotonic()
+    with alone(dataset, "captions"):
+        assert time.monotonic() - began > 0.5
 
 
 def test_recaption_runs_that_end_at_the_same_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
