@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-os.environ.setdefault("OMP_NUM_THREADS", "2")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # networks so small are no work for several
 os.environ.setdefault("WANDB_MODE", "disabled")  # for all trainings but that of one test
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # a private cluster on this machine, for these tests only
 
