@@ -233,7 +233,8 @@ def _wrapped(label: str, text: str, *, indent: int = 12) -> list[str]:
         width,
         initial_indent=first,
         subsequent_indent=" " * indent,
-        break_on_hyphens=False,  # names of files and models, to be copied
+        break_on_hyphens=False,  # names of files and models stay whole, to be copied
+        break_long_words=False,
     )
     return lines or [first.rstrip()]
 

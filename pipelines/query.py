@@ -147,6 +147,10 @@ def connect(dataset: Dataset, file: Path | None = None) -> duckdb.DuckDBPyConnec
     connection.execute(f"SET allowed_directories = ['{PROTOCOL}://']")
     if file is not None:
         connection.execute(f"SET allowed_paths = [{quote(str(file))}]")
+        if connection.sql("FROM duckdb_settings() WHERE name = 'async_threads'"):
+            # With threads of their own for writing, DuckDB 2.0.0 sometimes waits for itself for ever where an answer
+            # breaks off.
+            connection.execute("SET async_threads = 0")
     # DuckDB lets SQL into the folder it spills to, which else is .tmp where one stands. It makes this one when it must,
     # and removes it.
     connection.execute(

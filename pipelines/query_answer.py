@@ -103,9 +103,14 @@ def _print_down(
             cut = text if len(text) <= longest else text[: longest - 1] + "…"
             first, next_ones = f"{name:<{indent}}  ", " " * (indent + 2)
             at_least = max(width, indent + 22)
-            fill = textwrap.TextWrapper(at_least, initial_indent=first, subsequent_indent=next_ones)
-            fill.break_on_hyphens = False  # names of files and models, to be copied
-            print(fill.fill(_plain(cut)))
+            wrapped = textwrap.wrap(
+                _plain(cut),
+                at_least,
+                initial_indent=first,
+                subsequent_indent=next_ones,
+                break_on_hyphens=False,  # names of files and models, to be copied
+            )
+            print("\n".join(wrapped) or first.rstrip())
         print()
 
 

@@ -9,7 +9,7 @@ import pytest
 from small_dataset import HOSTILE, build
 
 from curate.tables import TABLES
-from pipelines.inspect import main
+from pipelines.inspect import _wrapped, main
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +56,12 @@ def test_a_failed_caption_and_duplicates(uri: str, capsys) -> None:
         capsys, "--dataset", uri, "--clip", "a0"
     )
     assert "a copy of a00000000000" in told(capsys, "--dataset", uri, "--clip", "c2")
+
+
+def test_names_stay_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    name = "a-folder-of-films/of-which-one-has-a-name-that-is-longer-than-a-line.mp4"
+    assert "\n".join(_wrapped("source", f"{name} {name}")).split().count(name) == 2
 
 
 def test_before_the_later_commands_have_run(tmp_path: Path, capsys) -> None:

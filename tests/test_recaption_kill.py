@@ -71,10 +71,7 @@ def test_a_captioning_worker_is_killed(tmp_path: Path) -> None:
     try:
         while job.poll() is None and time.monotonic() < until:
             made = len(dataset.files("_state/captions"))
-            if made >= 2 and (pids := captioners(job.pid)):
-                killed = pids
-                for pid in pids:
-                    kill(pid)
+            if made >= 2 and (killed := [pid for pid in captioners(job.pid) if kill(pid)]):
                 break
             time.sleep(0.02)
         assert job.wait(until - time.monotonic()) == 0, (tmp_path / "log").read_text()

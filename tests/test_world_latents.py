@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from curate.errors import BadInput
 from pipelines.demo import world_latents
@@ -71,6 +72,7 @@ def test_a_stopped_run_goes_on_and_processes_change_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stopped in the second of two tars and begun again, or made by two processes at once: the same bytes."""
+    torch.set_num_threads(2)  # sums in two threads would differ in their last bits
     monkeypatch.setattr(world_latents, "PART_CLIPS", 4)
     monkeypatch.setattr(world_latents, "SHARD_PARTS", 2)
     told: list[int] = []
@@ -97,6 +99,7 @@ def test_a_stopped_run_goes_on_and_processes_change_nothing(
     assert not made_of
     write_latents(str(tmp_path / "b"), 15, rows=rows, processes=2, **settings)
     assert files(tmp_path / "a") == files(tmp_path / "b")
+    assert torch.get_num_threads() == 2
 
 
 def test_films_of_the_demo_are_read_as_the_training_set_is() -> None:
